@@ -1,0 +1,342 @@
+"""Projects, language models and prices.
+
+A project is known by its name, a language model by `provider/name`. A price is what the provider reported, else the
+price a person set on the model, else that of the price catalogue (genai-prices, offline) at the time of the call, else
+unknown: None, never 0.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+from peewee import IntegrityError
+
+from llmsess import models
+from llmsess.db import database, insert_row
+from llmsess.errors import Conflict, InvalidInput, NotFound
+from llmsess.models import NANO, LanguageModel, Message, Project, Session, Setting
+from llmsess.references import resolve
+
+# Projects
+
+
+def create_project(name: str, *, description: str | None = None, metadata: dict[str, Any] | None = None) -> Project:
+    """Make a project and return it; raises Conflict if the name is taken, InvalidInput if it is empty."""
+    name = _name(name)
+    try:
+        with database.atomic():
+            return Project.create(name=name, description=description, metadata=metadata)
+    except IntegrityError as error:
+        raise Conflict(f'there is a project "{name}" already', hint="llmsess project show") from error
+
+
+def get_project(reference: str | Project) -> Project:
+    """Return the project of that name or uuid; raises NotFound, Ambiguous, InvalidInput."""
+    return resolve(Project, reference, "project", name=Project.name, latest=Project.created_at)
+
+
+def find_projects(*, archived: bool = False) -> list[Project]:
+    """Return the projects by name, with the archived ones if asked."""
+    query = Project.select().order_by(Project.name)
+    return list(query if archived else query.where(Project.archived_at.is_null()))
+
+
+def edit_project(
+    reference: str | Project, *, name: str | None = None, description: str | None = None, archived: bool | None = None
+) -> Project:
+    """Change what is given and return the project; raises Conflict if the new name is taken."""
+    project = get_project(reference)
+    if name is not None:
+        project.name = _name(name)
+    if description is not None:
+        project.description = description or None
+    if archived is not None:
+        project.archived_at = models.now() if archived else None
+    try:
+        with database.atomic():
+            project.save()
+    except IntegrityError as error:
+        raise Conflict(f'there is a project "{name}" already') from error
+    return project
+
+
+def delete_project(reference: str | Project) -> int:
+    """Delete a project and return how many sessions it held; they stay, in no project."""
+    project = get_project(reference)
+    with database.atomic():
+        sessions = Session.select().where(Session.project == project.id).count()
+        project.delete_instance()
+    return int(sessions)
+
+
+def project_id(name: str) -> int:
+    """Return the id of the project of that name, made where there is none; call it inside a transaction."""
+    row = database.execute_sql("SELECT id FROM projects WHERE name = ?", (name,)).fetchone()
+    return int(row[0]) if row else insert_row(Project, name=name)
+
+
+def _name(name: str) -> str:
+    name = " ".join(name.split())
+    if not name:
+        raise InvalidInput("a name cannot be empty")
+    return name
+
+
+# Language models
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Return provider and name of `provider/name`; raises InvalidInput for anything else."""
+    provider, slash, name = reference.strip().partition("/")
+    if not (provider and slash and name):
+        raise InvalidInput(f'"{reference}" names no model', hint="a model is named provider/name, as echo/echo")
+    return provider.lower(), name
+
+
+_SETTABLE = (
+    "context_window", "cost_per_1k_input_tokens", "cost_per_1k_output_tokens", "cost_per_1k_cached_tokens",
+    "base_url", "api_key_env", "parameters",
+)  # fmt: skip
+
+
+def add_model(reference: str, **fields: Any) -> LanguageModel:
+    """Make a language model from `provider/name` and its fields and return it; raises Conflict if there is one.
+
+    An imported or removed model of that name is taken over.
+    """
+    provider, name = split_reference(reference)
+    version = fields.pop("model_version", None) or ""
+    _check_model_fields(fields)
+    with database.atomic():
+        model = _model_row(provider, name, version)
+        if model and model.is_active and any(getattr(model, key) is not None for key in _SETTABLE):
+            raise Conflict(f'there is a model "{reference}" already', hint=f"llmsess model edit {reference}")
+        if model is None:
+            model = LanguageModel(provider=provider, model_name=name, model_version=version)
+        for key, value in fields.items():
+            if value is not None:
+                setattr(model, key, value)
+        model.is_active = True
+        model.save()
+    return model
+
+
+def _check_model_fields(fields: dict[str, Any]) -> None:
+    for key in ("cost_per_1k_input_tokens", "cost_per_1k_output_tokens", "cost_per_1k_cached_tokens"):
+        if fields.get(key) is not None and fields[key] < 0:
+            raise InvalidInput("a price cannot be negative")
+    if fields.get("context_window") is not None and fields["context_window"] < 1:
+        raise InvalidInput("a context window is at least one token")
+    url = fields.get("base_url")
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise InvalidInput(f'"{url}" is no address of a server', hint="it begins with http:// or https://")
+    key_name = fields.get("api_key_env")
+    if key_name is not None and not key_name.replace("_", "a").isidentifier():
+        raise InvalidInput("--api-key-env takes the NAME of an environment variable, never a key")
+
+
+def _model_row(provider: str, name: str, version: str = "") -> LanguageModel | None:
+    return LanguageModel.get_or_none(
+        (LanguageModel.provider == provider)
+        & (LanguageModel.model_name == name)
+        & (LanguageModel.model_version == version)
+    )
+
+
+def get_model(reference: str | LanguageModel) -> LanguageModel:
+    """Return the stored model `provider/name[@version]`, or of that uuid prefix; raises NotFound, InvalidInput."""
+    if isinstance(reference, LanguageModel):
+        return reference
+    if "/" not in reference:
+        return resolve(LanguageModel, reference, "model", name=LanguageModel.model_name)
+    provider, name = split_reference(reference)
+    found = _model_row(provider, name)
+    if found is None and "@" in name:
+        found = _model_row(provider, *name.rsplit("@", 1))
+    if found is None:
+        raise NotFound("model", reference, near=_near_model(reference))
+    return found
+
+
+def _near_model(reference: str) -> str | None:
+    import difflib
+
+    known = [model.reference for model in find_models()]
+    return next(iter(difflib.get_close_matches(reference, known, 1)), None)
+
+
+def find_models(*, removed: bool = False) -> list[LanguageModel]:
+    """Return the language models by name, with the removed ones if asked."""
+    query = LanguageModel.select().order_by(LanguageModel.provider, LanguageModel.model_name)
+    return list(query if removed else query.where(LanguageModel.is_active == True))  # noqa: E712
+
+
+def edit_model(reference: str | LanguageModel, **fields: Any) -> LanguageModel:
+    """Change the given fields of a model and return it; raises InvalidInput, NotFound."""
+    model = get_model(reference)
+    given = {key: value for key, value in fields.items() if value is not None}
+    _check_model_fields(given)
+    for key, value in given.items():
+        setattr(model, key, None if value == "" else value)
+    with database.atomic():
+        model.save()
+    return model
+
+
+def remove_model(reference: str | LanguageModel) -> bool:
+    """Delete a model and return True; where messages name it, only hide it and return False."""
+    model = get_model(reference)
+    with database.atomic():
+        used = (
+            Message.select().where(Message.model == model.id).exists()
+            or Session.select().where(Session.model == model.id).exists()
+        )
+        if used:
+            model.is_active = False
+            model.save()
+        else:
+            model.delete_instance()
+        if default_model() == model.reference:
+            Setting.delete().where(Setting.key == "default_model").execute()
+    return not used
+
+
+def model_id(reference: str) -> int:
+    """Return the id of the model `provider/name`, made where there is none; call it inside a transaction."""
+    provider, name = split_reference(reference)
+    row = database.execute_sql(
+        "SELECT id FROM models WHERE provider = ? AND model_name = ? AND model_version = ''", (provider, name)
+    ).fetchone()
+    return int(row[0]) if row else insert_row(LanguageModel, provider=provider, model_name=name)
+
+
+def model_named(reference: str | LanguageModel) -> LanguageModel:
+    """Return the model of that reference, made where it is `provider/name` and not stored yet."""
+    if isinstance(reference, LanguageModel):
+        return reference
+    try:
+        return get_model(reference)
+    except NotFound:
+        if "/" not in reference:
+            raise
+    with database.atomic():
+        return LanguageModel.get_by_id(model_id(reference))
+
+
+def default_model() -> str | None:
+    """Return the reference of the model that `model default` set, None if it set none."""
+    row = Setting.get_or_none(Setting.key == "default_model")
+    return row.value if row else None
+
+
+def set_default_model(reference: str) -> str:
+    """Make a model the default of this database and return its reference."""
+    model = model_named(reference)
+    with database.atomic():
+        Setting.delete().where(Setting.key == "default_model").execute()
+        Setting.create(key="default_model", value=model.reference)
+    return model.reference
+
+
+# Prices
+
+
+class Usage(NamedTuple):
+    """The tokens of one reply; None is unknown. Input includes cached and cache-write tokens, output reasoning."""
+
+    input_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    def fields(self) -> dict[str, int | None]:
+        """Return the columns of a message."""
+        return self._asdict()
+
+
+@dataclass(frozen=True)
+class Price:
+    """What one reply cost: nano-USD and where the price comes from (provider, model, catalog); None is unknown."""
+
+    cost: int | None
+    source: str | None
+
+
+UNPRICED = Price(None, None)
+
+
+def price(
+    model: LanguageModel | None, usage: Usage, *, at: datetime | None = None, reported_usd: Decimal | None = None
+) -> Price:
+    """Return the price of a reply: reported > set on the model > catalogue at that time > unknown."""
+    if reported_usd is not None:
+        return Price(int((reported_usd * NANO).to_integral_value()), "provider")
+    if model is None or usage.input_tokens is None or usage.output_tokens is None:
+        return UNPRICED
+    own = _own_price(model, usage)
+    if own is not None:
+        return Price(own, "model")
+    nano = catalogue_price(model.provider, model.model_name, usage, at)
+    return UNPRICED if nano is None else Price(nano, "catalog")
+
+
+def _own_price(model: LanguageModel, usage: Usage) -> int | None:
+    per_input, per_output = model.cost_per_1k_input_tokens, model.cost_per_1k_output_tokens
+    if per_input is None or per_output is None:
+        return None
+    per_cached = model.cost_per_1k_cached_tokens
+    cached = usage.cached_input_tokens or 0
+    fresh = (usage.input_tokens or 0) - cached
+    total = fresh * per_input + cached * (per_input if per_cached is None else per_cached)
+    total += (usage.output_tokens or 0) * per_output
+    return (total + 500) // 1000
+
+
+@functools.cache
+def _catalogue() -> Any:
+    try:
+        import genai_prices
+    except ImportError:  # the extra is optional: without it nothing is known
+        return None
+    return genai_prices
+
+
+def catalogue_price(provider: str, name: str, usage: Usage, at: datetime | None = None) -> int | None:
+    """Return what the price catalogue says in nano-USD, None if it does not know the model or is not installed."""
+    if provider in OFFLINE:
+        return None
+    catalogue = _catalogue()
+    if catalogue is None:
+        return None
+    tokens = catalogue.Usage(
+        input_tokens=usage.input_tokens,
+        cache_read_tokens=usage.cached_input_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        output_tokens=usage.output_tokens,
+    )
+    try:
+        known_as = _CATALOGUE_NAMES.get(provider, provider)
+        found = catalogue.calc_price(tokens, name, provider_id=known_as, genai_request_timestamp=at)
+    except (LookupError, ValueError):  # unknown provider or model, or usage that cannot be
+        return None
+    return int((found.total_price * NANO).to_integral_value())
+
+
+OFFLINE = ("echo", "scripted")  # not worth loading the catalogue for
+_CATALOGUE_NAMES = {"gemini": "google", "xai": "x-ai"}
+
+
+def parse_usd(text: str) -> Decimal:
+    """Return a price in USD; raises InvalidInput for what is none."""
+    try:
+        value = Decimal(text.strip().lstrip("$"))
+    except InvalidOperation as error:
+        raise InvalidInput(f'"{text}" is no price in USD') from error
+    if not value.is_finite() or value < 0:
+        raise InvalidInput(f'"{text}" is no price in USD')
+    return value

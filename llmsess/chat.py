@@ -1,0 +1,465 @@
+"""One turn with a model: written ahead, streamed, settled, and recovered after a crash.
+
+The prompt, a `pending` reply and a row in the ledger `calls` are committed before the request leaves. While the reply
+streams, what came so far is committed at least every second or 2 KiB (above 64 KiB: every 1/32 of it). At the end the
+reply is settled: `complete`, `interrupted` (Ctrl-C, keeps what came) or `failed` (keeps the prompt and the error). A
+killed process leaves `streaming`, which `recover()` turns into `interrupted`. Nothing is retried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from llmsess import catalog, owners, parts, providers, sessions, texts
+from llmsess.catalog import Usage
+from llmsess.db import database, insert_row, update_row
+from llmsess.errors import DatabaseError, InvalidInput, MissingKey, NotFound, ProviderError, UnsavedReply
+from llmsess.models import Call, LanguageModel, Message, Session, dump_json, now, parse_time, time_text
+from llmsess.providers import Delta, Provider, Reply, Request, Turn
+from llmsess.settings import Settings
+
+FLUSH_S = 1.0  # a partial reply is committed at least this often,
+FLUSH_BYTES = 2048  # or after so much of it
+FLUSH_SHARE = 32  # or, where it is long, after this fraction of it: rewriting it each 2 KiB would be quadratic
+OnDelta = Callable[[Delta], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a turn is sent; None and {} mean what the session says."""
+
+    model: str | LanguageModel | None = None
+    system: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = True
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a turn goes: a stored model, its provider and the key."""
+
+    model: LanguageModel
+    provider: Provider
+    api_key: str | None
+
+
+def route(model: str | LanguageModel) -> Route:
+    """Return where turns for the model go; raises InvalidInput, NotFound, MissingKey, MissingExtra.
+
+    A model `provider/name` that is not stored yet is stored only if its provider exists.
+    """
+    if isinstance(model, str) and "/" in model:
+        try:
+            stored = catalog.get_model(model)
+        except NotFound:
+            providers.get(catalog.split_reference(model)[0])
+            stored = catalog.model_named(model)
+    else:
+        stored = catalog.get_model(model)
+    provider = providers.get(stored.provider, compatible=stored.base_url is not None)
+    own_server = stored.base_url is not None and stored.api_key_env is None
+    key, variable = providers.key_for(provider, stored.api_key_env)
+    if variable and key is None and not own_server:
+        raise MissingKey(stored.reference, variable)
+    return Route(stored, provider, key)
+
+
+def choose_model(session: Session | None, options: Options) -> str | LanguageModel:
+    """Return the model of a turn: the option's, the session's, LLMSESS_MODEL's, the database's default."""
+    chosen = options.model or (session.model if session else None) or Settings.load().model or catalog.default_model()
+    if not chosen:
+        raise InvalidInput("no model is chosen", hint="-m provider/name, or LLMSESS_MODEL, or llmsess model default")
+    return chosen  # type: ignore[no-any-return]
+
+
+# Sending
+
+
+def ask(session: str | Session, prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Message:
+    """Send a prompt at the session's head and return the settled reply.
+
+    `options` are the fields of `Options`. `on_delta` is called with each piece as it comes. Raises ProviderError after
+    the failure is recorded, UnsavedReply where the database could not take the reply.
+    """
+    turn = Exchange(sessions.get(session), Options(**options))
+    for delta in turn.run(prompt):
+        if on_delta is not None:
+            on_delta(delta)
+    return turn.reply
+
+
+def stream(session: str | Session, prompt: str, **options: Any) -> Iterator[str]:
+    """Send a prompt at the session's head and yield the reply's text as it comes; see `ask()`.
+
+    Closing the generator keeps what came as an interrupted reply.
+    """
+    for delta in Exchange(sessions.get(session), Options(**options)).run(prompt):
+        if delta.text:
+            yield delta.text
+
+
+def retry(
+    session: str | Session, at: str | Message | None = None, *, on_delta: OnDelta | None = None, **options: Any
+) -> Message:
+    """Send the session's last prompt (or the prompt `at`) again and return the new reply, beside the old one.
+
+    Raises InvalidInput where there is no prompt to send.
+    """
+    found = sessions.get(session)
+    messages = sessions.path(found, at=at)
+    while messages and messages[-1].role != "user":
+        messages.pop()
+    if not messages:
+        raise InvalidInput("there is no prompt to send again")
+    turn = Exchange(found, Options(**options))
+    for delta in turn.run(None, after=messages[-1]):
+        if on_delta is not None:
+            on_delta(delta)
+    return turn.reply
+
+
+def once(prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Reply:
+    """Send a prompt without a session, store nothing of it, and return the Reply."""
+    chosen = Options(**options)
+    way = route(choose_model(None, chosen))
+    request = request_for(way, None, [Turn("user", texts.clean(prompt))], chosen)
+    reply = None
+    for item in way.provider.send(request):
+        if isinstance(item, Reply):
+            reply = item
+        elif on_delta is not None:
+            on_delta(item)
+    assert reply is not None
+    return reply
+
+
+def request_for(way: Route, session: Session | None, turns: list[Turn], options: Options) -> Request:
+    """Return the request: the option's value, else the session's, else the model's."""
+
+    def pick(name: str, option: Any) -> Any:
+        return option if option is not None else getattr(session, name) if session else None
+
+    parameters = dict(way.model.parameters or {}) | dict((session.parameters if session else None) or {})
+    return Request(
+        model=way.model.model_name,
+        turns=turns,
+        system=pick("system_prompt", options.system),
+        temperature=pick("temperature", options.temperature),
+        max_tokens=pick("max_tokens", options.max_tokens),
+        parameters=parameters | dict(options.parameters),
+        stream=options.stream,
+        base_url=way.model.base_url,
+        api_key=way.api_key,
+        timeout_s=options.timeout_s,
+    )
+
+
+def context(messages: list[Message]) -> list[Turn]:
+    """Return what of a path is sent: texts of people, models and instructions; no events, failures or tool traffic."""
+    sent = ("system", "developer", "user", "assistant")
+    return [
+        Turn(message.role, message.content)
+        for message in messages
+        if message.role in sent and message.content and message.status != "failed"
+    ]
+
+
+class Exchange:
+    """One turn of one session; `reply` is its message, settled once `run()` is exhausted."""
+
+    reply: Message
+
+    def __init__(self, session: Session, options: Options) -> None:
+        self.session, self.options = session, options
+        self.way = route(choose_model(session, options))
+
+    def run(self, prompt: str | None, after: Message | None = None) -> Iterator[Delta]:
+        """Write ahead, send, yield the deltas, settle. `after` is the stored prompt to answer where prompt is None."""
+        request = self.write_ahead(prompt, after)
+        recorder = Recorder(self.reply.id, self.call_id)
+        outcome = Outcome("complete", "ok")
+        try:
+            for item in self.way.provider.send(request):
+                if isinstance(item, Reply):
+                    outcome.reply = item
+                else:
+                    recorder.add(item)
+                    yield item
+            if outcome.reply is None:
+                raise ProviderError("the reply never ended", error_kind="truncated", billed=True)
+        except ProviderError as error:
+            outcome = Outcome("failed", "error", error=error)
+            raise
+        except BaseException as error:  # Ctrl-C, a closed generator, a bug: what came is kept
+            outcome = Outcome("interrupted", "cancelled", note=type(error).__name__)
+            raise
+        finally:
+            recorder.stop()
+            self.settle(outcome, recorder)
+
+    def write_ahead(self, prompt: str | None, after: Message | None) -> Request:
+        """Commit the prompt, the pending reply and the ledger's row; return the request to send."""
+        with sessions.growing(self.session.id) as end:
+            if prompt is not None:
+                end.add("user", prompt)
+            elif after is not None:
+                end.head_id, end.position = after.id, after.position
+            messages = [] if end.head_id is None else sessions.path_to(end.head_id)
+            request = request_for(self.way, self.session, context(messages), self.options)
+            self.reply = end.add(
+                "assistant", "", status="pending", model_id=self.way.model.id, owner=owners.me(),
+                lease_expires_at=owners.lease(),
+            )  # fmt: skip
+            self.call_id = insert_row(
+                Call, message_id=self.reply.id, owner=owners.me(), request_sha256=request.sha256(), started_at=now()
+            )
+            if self.session.model_id != self.way.model.id:
+                update_row(Session, self.session.id, model_id=self.way.model.id)
+        return request
+
+    def settle(self, outcome: Outcome, recorder: Recorder) -> None:
+        """Commit the end of the turn; where the database cannot take it, keep it in a side file."""
+        message, call, status = settled(outcome, recorder, self.way.model)
+        try:
+            store(self.reply.id, self.call_id, self.session.id, message, call, status)
+        except DatabaseError as error:
+            raise UnsavedReply(str(keep_aside(self.reply.uuid, message)), error.message) from error
+        self.reply = sessions.message_by_id(self.reply.id)
+
+
+@dataclass
+class Outcome:
+    """How a turn ended: the message's status, the call's outcome, and the reply or what went wrong."""
+
+    status: str
+    call: str
+    reply: Reply | None = None
+    error: ProviderError | None = None
+    note: str | None = None
+
+
+def settled(
+    outcome: Outcome, recorder: Recorder, model: LanguageModel
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Return the final fields of the message and of its call, and the session's status."""
+    moment = now()
+    message: dict[str, Any] = {
+        "status": outcome.status,
+        "owner": None,
+        "lease_expires_at": None,
+        "completed_at": moment,
+        "latency_ms": recorder.elapsed_ms(),
+        "ttft_ms": recorder.ttft_ms,
+        "error": outcome.note,
+    }
+    call: dict[str, Any] = {
+        "outcome": outcome.call, "ended_at": moment, "first_token_at": recorder.first_token_at, "error_kind": None,
+    }  # fmt: skip
+    reply, error = outcome.reply, outcome.error
+    if reply is not None:
+        message |= reply_fields(reply, model, moment)
+        call |= {"http_status": reply.http_status, "provider_request_id": reply.request_id}
+    else:
+        message |= {"content": texts.clean(recorder.text()), "reasoning": texts.clean(recorder.reasoning()) or None}
+    if error is not None:
+        message["error"] = texts.clean(error.message)
+        call |= {
+            "http_status": error.http_status, "error_kind": error.error_kind, "provider_request_id": error.request_id,
+        }  # fmt: skip
+    status = {"complete": "active"}.get(outcome.status, outcome.status)
+    return message, call, status
+
+
+def reply_fields(reply: Reply, model: LanguageModel, at: datetime) -> dict[str, Any]:
+    """Return a reply as columns of its message."""
+    usage = Usage(
+        reply.input_tokens, reply.cached_input_tokens, reply.cache_write_tokens, reply.output_tokens,
+        reply.reasoning_tokens,
+    )  # fmt: skip
+    price = catalog.price(model, usage, at=at, reported_usd=reply.cost_usd)
+    fields: dict[str, Any] = {"content": texts.clean(reply.content), "reasoning": texts.clean(reply.reasoning or "") or None}
+    if reply.tool_calls:
+        thinking = [{"type": "thinking", "thinking": reply.reasoning}] if reply.reasoning else []
+        said = [{"type": "text", "text": reply.content}] if reply.content else []
+        fields = parts.pack([*thinking, *said, *reply.tool_calls]).fields()
+    other = {"model": reply.model} if reply.model and reply.model != model.model_name else None
+    return fields | usage.fields() | {
+        "usage": dict(reply.usage) if reply.usage else None,
+        "cost": price.cost,
+        "cost_source": price.source,
+        "finish_reason": reply.finish_reason,
+        "metadata": other,
+    }  # fmt: skip
+
+
+def store(
+    message_id: int, call_id: int | None, session_id: int, message: dict[str, Any], call: dict[str, Any], status: str
+) -> None:
+    """Commit the end of a turn in one transaction."""
+    with database.atomic():
+        update_row(Message, message_id, **texts.stored(message))
+        if call_id is not None:
+            update_row(Call, call_id, **call)
+        database.execute_sql(
+            "UPDATE sessions SET status = ?, last_activity_at = max(last_activity_at, ?) WHERE id = ?",
+            (status, time_text(message["completed_at"]), session_id),
+        )
+
+
+class Recorder:
+    """Keeps a reply's row true while it comes: commits what is there and renews the lease, from its own thread.
+
+    The thread makes the promise hold while the network or the reader stalls. A commit that fails is tried again with
+    the next one; the settling at the end reports it.
+    """
+
+    def __init__(self, message_id: int, call_id: int) -> None:
+        self.message_id, self.call_id = message_id, call_id
+        self.pieces: list[str] = []
+        self.thoughts: list[str] = []
+        self.size = self.flushed = 0
+        self.ttft_ms: int | None = None
+        self.first_token_at: datetime | None = None
+        self.began = time.monotonic()
+        self.lock = threading.Lock()
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.keep, name="llmsess-recorder", daemon=True)
+        self.thread.start()
+
+    def add(self, delta: Delta) -> None:
+        """Take a piece in, and commit where 2 KiB have come together."""
+        if self.ttft_ms is None:
+            self.ttft_ms, self.first_token_at = self.elapsed_ms(), now()
+        with self.lock:
+            self.pieces.append(delta.text)
+            self.thoughts.append(delta.reasoning)
+            self.size += len(delta.text.encode(errors="replace")) + len(delta.reasoning.encode(errors="replace"))
+        if self.size - self.flushed >= max(FLUSH_BYTES, self.flushed // FLUSH_SHARE):
+            self.flush()
+
+    def keep(self) -> None:
+        renewed = time.monotonic()
+        opened = False
+        while not self.stopped.wait(FLUSH_S):
+            if self.size > self.flushed or time.monotonic() - renewed >= owners.RENEW_S:
+                opened = True
+                self.flush()
+                renewed = time.monotonic()
+        if opened:
+            database.close()
+
+    def flush(self) -> None:
+        """Commit what came so far, with a renewed lease."""
+        with self.lock:
+            fields: dict[str, Any] = {"lease_expires_at": owners.lease()}
+            if self.size:
+                fields |= {"status": "streaming", "content": texts.clean(self.text()), "reasoning": texts.clean(self.reasoning()) or None}
+            try:
+                with database.atomic():
+                    update_row(Message, self.message_id, **fields)
+                self.flushed = self.size
+            except DatabaseError:
+                return
+
+    def stop(self) -> None:
+        """End the thread; the caller settles."""
+        self.stopped.set()
+        self.thread.join()
+
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def reasoning(self) -> str:
+        return "".join(self.thoughts)
+
+    def elapsed_ms(self) -> int:
+        return round((time.monotonic() - self.began) * 1000)
+
+
+# When the database cannot take a reply
+
+
+def keep_aside(uuid: str, message: Mapping[str, Any]) -> Path:
+    """Write a settled reply into a side file, beside the database or else in the temporary folder; return its path."""
+    content = dump_json({"message": uuid, "fields": {key: _plain(value) for key, value in message.items()}})
+    problem: OSError | None = None
+    for folder in (Path(database.database).parent, Path(tempfile.gettempdir())):
+        path = folder / f"llmsess-unsaved-{uuid}.json"
+        try:
+            with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            return path
+        except OSError as error:
+            problem = error
+    raise DatabaseError(f"the reply could be stored nowhere: {problem}; it reads: {message['content']}")
+
+
+def _plain(value: Any) -> Any:
+    return time_text(value) if isinstance(value, datetime) else value
+
+
+def restore_aside(path: str | os.PathLike[str]) -> Message:
+    """Store the reply of a side file, delete the file and return the message; raises NotFound, InvalidInput."""
+    file = Path(path)
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        uuid, fields = kept["message"], kept["fields"]
+    except FileNotFoundError as error:
+        raise NotFound("file", str(path), hint="check the path") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{path} is no unsaved reply") from error
+    message = sessions.get_message(uuid)
+    fields["completed_at"] = parse_time(fields["completed_at"])
+    call = Call.get_or_none(Call.message == message.id)
+    ended = {"outcome": "ok" if fields["status"] == "complete" else "error", "ended_at": fields["completed_at"]}
+    status = {"complete": "active"}.get(fields["status"], fields["status"])
+    store(message.id, call.id if call else None, message.session_id, fields, ended, status)
+    file.unlink()
+    return sessions.message_by_id(message.id)
+
+
+# Recovery
+
+_HELD = "SELECT id, owner, lease_expires_at FROM messages WHERE owner IS NOT NULL"
+
+
+def recover() -> list[Message]:
+    """Turn replies whose process is gone into interrupted ones and return them; a live owner's are never touched."""
+    recovered = []
+    for row_id, owner, expires in database.execute_sql(_HELD).fetchall():
+        if owners.is_gone(owner, parse_time(expires) if expires else None) and _interrupt(row_id, owner):
+            recovered.append(sessions.message_by_id(row_id))
+    return recovered
+
+
+def _interrupt(message_id: int, owner: str) -> bool:
+    with database.atomic():
+        message = sessions.message_by_id(message_id)
+        if message.owner != owner:  # settled, or recovered by another process, meanwhile
+            return False
+        moment = now()
+        fields = {
+            "status": "interrupted", "owner": None, "lease_expires_at": None, "completed_at": moment,
+            "error": "the process ended", "content": message.content, "reasoning": message.reasoning,
+        }  # fmt: skip
+        update_row(Message, message_id, **texts.stored(fields))
+        database.execute_sql(
+            "UPDATE calls SET outcome = 'unknown', ended_at = ? WHERE message_id = ? AND outcome = 'sent'",
+            (time_text(moment), message_id),
+        )
+        database.execute_sql("UPDATE sessions SET status = 'interrupted' WHERE id = ?", (message.session_id,))
+    return True

@@ -1,0 +1,416 @@
+"""The one database of a process: opening, pragmas, schema versions, and the constant SQL of the hot paths.
+
+Only this module opens databases. `connect()` is idempotent and migrates; `open_foreign()` opens another tool's file
+read-only. Every write transaction is `with database.atomic():`, which begins IMMEDIATE and so never has to upgrade a
+lock. Errors of the driver become ours here (`DatabaseLocked`, `DatabaseCorrupt`, ...), except IntegrityError, which
+the areas turn into what it means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import random
+import sqlite3 as standard_sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import peewee
+from peewee import BooleanField, Field, IntegrityError, JSONField, Model, SqliteDatabase
+
+from llmsess import errors
+from llmsess.settings import Settings
+
+log = logging.getLogger("llmsess")
+
+SCHEMA_VERSION = 1  # the number of the newest migration
+APPLICATION_ID = 0x6C6C6D73  # "llms"
+PAGE_SIZE_BYTES = 8192
+BUSY_TIMEOUT_S = 30
+BACKUPS_KEPT = 5  # automatic ones, made before an upgrade
+MIGRATIONS = Path(__file__).parent / "migrations"
+NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "virtiofs", "fuse.", "afs", "ceph", "glusterfs")
+PRAGMAS = (
+    ("synchronous", 2),  # FULL: NORMAL loses acknowledged commits in a power cut
+    ("foreign_keys", 1),
+    ("cache_size", -16000),  # 16 MB
+    ("temp_store", 2),  # memory
+    ("trusted_schema", 0),
+    ("mmap_size", 0),  # an I/O error must not become a signal
+    ("journal_size_limit", 64 * 1024 * 1024),
+)
+driver = peewee.sqlite3  # pysqlite3 where it is installed and newer
+DRIVER_ERRORS: tuple[type[Exception], ...] = (peewee.DatabaseError, driver.Error, standard_sqlite3.Error)
+_MEANINGS = (
+    (("locked", "busy"), errors.DatabaseLocked, "the database {path} stayed locked for {timeout} s"),
+    (("malformed", "not a database", "corrupt", "vtable constructor failed"), errors.DatabaseCorrupt,
+     "the database {path} is damaged or not a database: {text}"),
+    (("readonly",), errors.DatabaseReadOnly, "the database {path} cannot be written"),
+    (("full", "disk i/o error"), errors.DatabaseFull, "the database {path} could not be written: {text}"),
+    (("unable to open",), errors.DatabaseError, "the database {path} cannot be opened"),
+)  # fmt: skip
+
+
+class Database(SqliteDatabase):
+    """peewee's SqliteDatabase, whose errors are ours and whose rollback survives a rollback by SQLite itself."""
+
+    def translate(self, error: Exception) -> Exception:
+        """Return our error for one of the driver's, or the error itself where it has no meaning to a person."""
+        text = str(error)
+        if isinstance(error, (IntegrityError, driver.IntegrityError)):
+            return error
+        for words, kind, message in _MEANINGS:
+            if any(word in text.lower() for word in words):
+                return kind(message.format(path=self.database, text=text, timeout=BUSY_TIMEOUT_S))
+        return error
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Run a block whose driver errors shall be ours."""
+        try:
+            yield
+        except DRIVER_ERRORS as error:
+            ours = self.translate(error)
+            if ours is error:
+                raise
+            raise ours from error
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        try:
+            return super().execute_sql(sql, params)
+        except DRIVER_ERRORS as error:
+            ours = self.translate(error)
+            if ours is error:
+                raise
+            raise ours from error
+
+    def _connect(self) -> Any:
+        with self.translated():
+            return super()._connect()
+
+    def begin(self, lock_type: str | None = None) -> None:
+        with self.translated():
+            super().begin(lock_type)
+
+    def commit(self) -> None:
+        with self.translated():
+            super().commit()
+
+    def rollback(self) -> None:
+        if not self.is_closed() and self.connection().in_transaction:  # a full disk has rolled back already
+            super().rollback()
+
+    def close(self) -> bool:
+        if not self.is_closed() and not self.in_transaction():
+            with contextlib.suppress(errors.DatabaseError, *DRIVER_ERRORS):  # a hint to the planner, no promise
+                self.execute_sql("PRAGMA optimize")
+        return bool(super().close())
+
+
+database = Database(None, lock_type="IMMEDIATE", field_types={"TIMESTAMPTZ": "TEXT"})
+
+
+# Opening
+
+
+def connect(path_or_url: str | os.PathLike[str] | None = None) -> Database:
+    """Open the database, making or upgrading it where needed, and return it.
+
+    None means the one of the environment (`LLMSESS_DB`, `LLMSESS_HOME`) or the platform's data folder; also accepted
+    are a path and `sqlite:///path`. Calling it again with the same path does nothing. Raises DatabaseNewer,
+    DatabaseForeign, DatabaseCorrupt, DatabaseReadOnly, DatabaseLocked.
+    """
+    path = _resolve(path_or_url)
+    if database.database == str(path) and not database.is_closed():
+        return database
+    _open(path)
+    version = schema_version()
+    if version < SCHEMA_VERSION:
+        migrate()
+    else:
+        _set_journal_mode()
+    return database
+
+
+def open_unchecked(path_or_url: str | os.PathLike[str] | None = None) -> Database:
+    """Open an existing database without upgrading it, as `db info`, `db check` and `db rollback` do; return it.
+
+    Raises NotFound if there is no file.
+    """
+    path = _resolve(path_or_url)
+    if not path.exists():
+        raise errors.NotFound("database", str(path), hint="the first command that writes makes it")
+    _open(path)
+    schema_version()
+    return database
+
+
+def _resolve(path_or_url: str | os.PathLike[str] | None) -> Path:
+    text = os.fspath(path_or_url) if path_or_url is not None else None
+    if text and "://" in text:
+        scheme, _, text = text.partition("://")
+        if scheme != "sqlite":
+            raise errors.InvalidInput(f"databases of the kind {scheme}:// are not supported", hint="use a file")
+        text = text[1:] if text.startswith("/") else text
+    return Settings.load(text).db.absolute()
+
+
+def _open(path: Path) -> None:
+    if not database.deferred:
+        database.close()
+    _prepare_file(path)
+    database.init(str(path), pragmas=PRAGMAS, timeout=BUSY_TIMEOUT_S)
+    database.connect()
+
+
+def _prepare_file(path: Path) -> None:
+    """Make the folder (0700) and the file (0600) where missing; refuse what cannot be written."""
+    try:
+        if not path.parent.exists():
+            path.parent.mkdir(mode=0o700, parents=True)
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise errors.DatabaseReadOnly(f"the database {path} cannot be made: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
+        raise errors.DatabaseForeign(f"{path} is a folder, not a database")
+    if not mode & 0o222 or not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+        raise errors.DatabaseReadOnly(f"the database {path} is read-only")
+
+
+def schema_version() -> int:
+    """Return the schema version of the open database, 0 for an empty file.
+
+    Raises DatabaseForeign, DatabaseNewer or DatabaseCorrupt.
+    """
+    application_id, version = database.pragma("application_id"), database.pragma("user_version")
+    if application_id != APPLICATION_ID and (application_id or database.get_tables()):
+        raise errors.DatabaseForeign(f"{database.database} is a database of another program")
+    if version > SCHEMA_VERSION:
+        raise errors.DatabaseNewer(
+            f"{database.database} was written by a newer llmsess (schema {version}, this one knows {SCHEMA_VERSION})"
+        )
+    return int(version)
+
+
+def file_system(path: str, mounts: str = "/proc/mounts") -> str | None:
+    """Return the type of the file system that holds `path`, None where the system does not tell."""
+    try:
+        lines = Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    best = ("", "")
+    for line in lines:
+        fields = line.split(" ")
+        point = fields[1].replace("\\040", " ") if len(fields) > 2 else ""
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if point and inside and len(point) >= len(best[0]):
+            best = (point, fields[2])
+    return best[1] or None
+
+
+def is_network(kind: str | None) -> bool:
+    """Return whether a file system type is one on which WAL corrupts."""
+    return bool(kind) and str(kind).startswith(NETWORK_FILE_SYSTEMS)
+
+
+def _set_journal_mode(mounts: str = "/proc/mounts") -> None:
+    """Set WAL where it is not set yet, and DELETE on a network file system, with retries: setting it takes a lock."""
+    kind = file_system(database.database, mounts)
+    wanted = "delete" if is_network(kind) else "wal"
+    if is_network(kind):
+        log.warning("%s lies on a network file system (%s): slower, safe journal in use", database.database, kind)
+    if database.journal_mode == wanted:
+        return
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            if database.pragma("journal_mode", wanted) == wanted:
+                return
+        except errors.DatabaseLocked:
+            if time.monotonic() > deadline:
+                raise
+        if time.monotonic() > deadline:
+            raise errors.DatabaseLocked(f"the journal mode of {database.database} could not be set")
+        time.sleep(random.uniform(0.005, 0.05))
+
+
+def open_foreign(path: str | os.PathLike[str]) -> Any:
+    """Return a read-only driver connection to another tool's SQLite file; raises NotFound, DatabaseCorrupt."""
+    file = Path(path).absolute()
+    if not file.is_file():
+        raise errors.NotFound("file", str(path), hint="check the path")
+    connection = driver.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except driver.DatabaseError as error:
+        connection.close()
+        raise errors.DatabaseCorrupt(f"{file} is not a readable SQLite database: {error}") from error
+    return connection
+
+
+# Schema versions
+
+
+def migrate() -> list[str]:
+    """Bring the open database to the newest schema; return the names of the migrations applied.
+
+    Runs under a lock beside the file, so that several processes may call it, and copies an existing database first.
+    """
+    return _versioned(lambda runner: runner.up(), until=SCHEMA_VERSION)
+
+
+def rollback() -> list[str]:
+    """Undo the newest migration, after a copy of the database; return its name. Raises Conflict if there is none."""
+    return _versioned(lambda runner: runner.down(), until=None)
+
+
+def _versioned(change: Callable[[Any], list[str]], until: int | None) -> list[str]:
+    from filelock import FileLock  # here: only a change of the schema needs them
+    from playhouse.migrations import Runner
+
+    path = Path(database.database)
+    with FileLock(f"{path}.lock", mode=0o600):
+        database.close()  # what was read before the lock may be old
+        database.connect()
+        version = schema_version()
+        if version == until:
+            _set_journal_mode()
+            return []
+        if version == 0 and until is None:
+            raise errors.Conflict(f"{path} has no migration to undo")
+        if version:
+            _backup(path, version)
+        else:
+            database.pragma("page_size", PAGE_SIZE_BYTES)
+            _set_journal_mode()
+        with database.translated():
+            return change(Runner(database, str(MIGRATIONS), table_name="schema_migrations"))
+
+
+def _backup(path: Path, version: int) -> Path:
+    """Copy the database beside itself before its schema changes; keep the newest few copies."""
+    folder = path.parent / "backups"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+    copy = folder / f"{path.name}.v{version}.{stamp}"
+    partial = copy.with_name(copy.name + ".partial")
+    os.close(os.open(partial, os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600))
+    database.execute_sql("VACUUM INTO ?", (str(partial),))
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.rename(copy)
+    sync_folder(folder)
+    for old in sorted(folder.glob(f"{path.name}.v*"))[:-BACKUPS_KEPT]:
+        old.unlink()
+    return copy
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside the folder survive a power cut, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# Constant SQL for the hot paths
+
+
+Converter = Callable[[Any], Any]
+_inserts: dict[tuple[type[Model], tuple[str, ...]], tuple[str, list[Converter | None], list[Any]]] = {}
+_updates: dict[tuple[type[Model], tuple[str, ...]], tuple[str, list[Converter | None]]] = {}
+
+
+def converter(field: Field) -> Converter | None:
+    """Return what turns a Python value of the field into its stored one, None where nothing has to."""
+    if isinstance(field, JSONField):
+        return lambda value: value if value is None else field._dumps(value)
+    if isinstance(field, BooleanField):
+        return lambda value: value if value is None else int(value)
+    if field.field_type == "TIMESTAMPTZ":
+        return field.db_value
+    return None
+
+
+def insert_row(model: type[Model], **values: Any) -> int:
+    """Insert one row by a cached statement and return its id; fields not named get their defaults.
+
+    Foreign keys are given as ids. Measured: a quarter of the time of peewee's create().
+    """
+    key = (model, tuple(values))
+    plan = _inserts.get(key)
+    if plan is None:
+        plan = _inserts[key] = _plan_insert(model, key[1])
+    sql, converters, defaults = plan
+    given = [convert(value) if convert else value for convert, value in zip(converters, values.values(), strict=True)]
+    rest = [convert(default() if callable(default) else default) for default, convert in defaults]
+    return int(database.execute_sql(sql, given + rest).lastrowid)
+
+
+def _plan_insert(model: type[Model], names: tuple[str, ...]) -> tuple[str, list[Converter | None], list[Any]]:
+    fields = [field_of(model, name) for name in names]
+    rest = [field for field in model._meta.sorted_fields if field.default is not None and field not in fields]
+    columns = ", ".join(f'"{field.column_name}"' for field in fields + rest)
+    marks = ", ".join("?" * (len(fields) + len(rest)))
+    sql = f'INSERT INTO "{model._meta.table_name}" ({columns}) VALUES ({marks})'
+    return sql, [converter(field) for field in fields], [(f.default, converter(f) or _same) for f in rest]
+
+
+def update_row(model: type[Model], row_id: int, **values: Any) -> int:
+    """Update the row of that id by a cached statement and return how many rows there were, 0 or 1."""
+    key = (model, tuple(values))
+    plan = _updates.get(key)
+    if plan is None:
+        fields = [field_of(model, name) for name in key[1]]
+        sets = ", ".join(f'"{field.column_name}" = ?' for field in fields)
+        sql = f'UPDATE "{model._meta.table_name}" SET {sets} WHERE id = ?'
+        plan = _updates[key] = (sql, [converter(field) for field in fields])
+    sql, converters = plan
+    given = [convert(value) if convert else value for convert, value in zip(converters, values.values(), strict=True)]
+    return int(database.execute_sql(sql, [*given, row_id]).rowcount)
+
+
+def field_of(model: type[Model], name: str) -> Field:
+    """Return the field of that name, or of that column name."""
+    return model._meta.combined[name]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def row_reader(model: type[Model], columns: list[str] | None = None) -> Callable[[Any], Any]:
+    """Return what makes a row of the model from a tuple of its columns (default: all), without a query or defaults."""
+    fields = [field_of(model, name) for name in columns] if columns else model._meta.sorted_fields
+    names = [field.name for field in fields]
+    readers = [(i, _reader(field)) for i, field in enumerate(fields) if _reader(field)]
+
+    def read(row: Any) -> Any:
+        values = list(row)
+        for i, convert in readers:
+            if values[i] is not None:
+                values[i] = convert(values[i])  # type: ignore[misc]
+        instance = model(__no_default__=1)
+        instance.__data__.update(zip(names, values, strict=True))
+        instance._dirty.clear()
+        return instance
+
+    return read
+
+
+def _reader(field: Field) -> Converter | None:
+    if isinstance(field, JSONField):
+        return json.loads
+    if isinstance(field, BooleanField):
+        return bool
+    return field.python_value if field.field_type == "TIMESTAMPTZ" else None

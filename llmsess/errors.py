@@ -1,0 +1,173 @@
+"""Every error that llmsess raises on purpose.
+
+    LlmsessError                    exit 1
+    ├── Conflict                    1  a name is taken, a state forbids it
+    ├── MissingExtra                1  an optional dependency is not installed
+    ├── InvalidInput                2  a value or reference that cannot mean anything
+    │   └── Ambiguous               2  a reference that means several things
+    ├── NotFound                    3
+    ├── ProviderError               4  the provider or the network
+    │   ├── MissingKey              4  no API key in the environment
+    │   └── UnsavedReply            5  the reply came, the database could not take it
+    ├── DatabaseError               5
+    │   ├── DatabaseLocked  DatabaseCorrupt  DatabaseNewer  DatabaseForeign
+    │   └── DatabaseReadOnly  DatabaseFull
+    └── SomeFailed                  6  finished, but with failures
+
+Facts are attributes; the text is built from them: the thing, the trouble, the next step, in one line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class LlmsessError(Exception):
+    """The base of all our errors; `kind`, `hint`, `retryable` and `exit_code` describe it to programs."""
+
+    kind = "error"
+    exit_code = 1
+    retryable = False
+    hint: str | None = None
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if hint is not None:
+            self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the error as the JSON object that `--json` prints on stderr."""
+        return {"kind": self.kind, "message": self.message, "hint": self.hint, "retryable": self.retryable}
+
+
+class Conflict(LlmsessError):
+    kind = "conflict"
+
+
+class MissingExtra(LlmsessError):
+    kind = "missing_extra"
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed", hint=f"pip install 'llmsess[{extra}]'")
+        self.package, self.extra = package, extra
+
+
+class InvalidInput(LlmsessError):
+    kind = "invalid_input"
+    exit_code = 2
+
+
+class Ambiguous(InvalidInput):
+    kind = "ambiguous"
+
+    def __init__(self, thing: str, reference: str, candidates: list[str]) -> None:
+        super().__init__(f'{thing} "{reference}" is ambiguous: {", ".join(candidates)}', hint="type more characters")
+        self.reference, self.candidates = reference, candidates
+
+
+class NotFound(LlmsessError):
+    kind = "not_found"
+    exit_code = 3
+
+    def __init__(self, thing: str, reference: str, *, near: str | None = None, hint: str | None = None) -> None:
+        guess = f'; did you mean "{near}"?' if near else ""
+        super().__init__(f'no {thing} "{reference}"{guess}', hint=hint or f"llmsess {thing} list")
+        self.thing, self.reference = thing, reference
+
+
+class ProviderError(LlmsessError):
+    """A request that a provider did not answer well.
+
+    `error_kind` is one of auth, bad_request, not_found, rate_limit, overloaded, server, timeout, connection,
+    truncated, bad_response, context_length; `http_status` and `retry_after_s` are None where the provider sent
+    none; `billed` is whether the provider may have charged for the request.
+    """
+
+    kind = "provider"
+    exit_code = 4
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_kind: str,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
+        billed: bool = False,
+        request_id: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.error_kind, self.http_status, self.retry_after_s = error_kind, http_status, retry_after_s
+        self.billed, self.request_id = billed, request_id
+        self.retryable = error_kind in ("rate_limit", "overloaded", "server", "timeout", "connection", "truncated")
+
+    def as_dict(self) -> dict[str, Any]:
+        return super().as_dict() | {"error_kind": self.error_kind, "http_status": self.http_status}
+
+
+class MissingKey(ProviderError):
+    kind = "missing_key"
+
+    def __init__(self, model: str, variable: str) -> None:
+        super().__init__(
+            f"{model} needs an API key", error_kind="auth", hint=f"set the environment variable {variable}"
+        )
+        self.variable = variable
+
+
+class DatabaseError(LlmsessError):
+    kind = "database"
+    exit_code = 5
+
+
+class DatabaseLocked(DatabaseError):
+    kind = "database_locked"
+    retryable = True
+
+
+class DatabaseCorrupt(DatabaseError):
+    kind = "database_corrupt"
+    hint = "llmsess db check; restore from a backup"
+
+
+class DatabaseNewer(DatabaseError):
+    kind = "database_newer"
+    hint = "upgrade llmsess: pip install -U llmsess"
+
+
+class DatabaseForeign(DatabaseError):
+    kind = "database_foreign"
+    hint = "choose another file with --db"
+
+
+class DatabaseReadOnly(DatabaseError):
+    kind = "database_read_only"
+    hint = "check the permissions of the file and its folder"
+
+
+class DatabaseFull(DatabaseError):
+    kind = "database_full"
+    hint = "free some space and try again"
+
+
+class UnsavedReply(DatabaseError):
+    """The reply arrived and was paid for, but the database could not store it: it lies in the file `path`."""
+
+    kind = "unsaved_reply"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"the reply could not be stored ({reason}); it is kept in {path}",
+            hint=f"when there is space again: llmsess session recover {path}",
+        )
+        self.path = path
+
+
+class SomeFailed(LlmsessError):
+    kind = "some_failed"
+    exit_code = 6

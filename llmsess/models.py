@@ -1,0 +1,616 @@
+"""All tables. A message is a node of a tree and never changes once settled; a session is a name for a head message.
+
+Integer keys inside, a random 32-hex `uuid` outside. Times are UTC (`UtcDateTimeField`). Money is integer nano-USD
+(1e-9 USD). The triggers that keep the search index and the sessions' totals, and the views, are written in the
+migrations; `maintenance.check()` proves the invariants.
+
+Field comments name the unit or shape, who writes it, and what NULL means.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from peewee import (
+    BigIntegerField,
+    BlobField,
+    BooleanField,
+    CharField,
+    Check,
+    DeferredForeignKey,
+    DoubleField,
+    Field,
+    ForeignKeyField,
+    IntegerField,
+    JSONField,
+    Model,
+    TextField,
+)
+from playhouse.sqlite_ext import FTS5Model, SearchField
+
+from llmsess.db import database
+from llmsess.texts import clean_json
+
+NANO = 1_000_000_000  # nano-USD in a USD
+
+
+def new_uuid() -> str:
+    """Return a random identifier of 32 hexadecimal digits."""
+    return os.urandom(16).hex()
+
+
+def now() -> datetime:
+    """Return the present moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def usd(nano: int | None) -> Decimal | None:
+    """Return nano-USD as exact USD, None for unknown."""
+    return None if nano is None else Decimal(nano) / NANO
+
+
+def dump_json(value: Any) -> str:
+    """Return compact JSON as every JSON column stores it: clean strings, finite numbers."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        if "\\u0000" not in text:
+            text.encode()  # raises for a lone surrogate
+            return text
+    except ValueError:  # NaN, or UnicodeEncodeError
+        pass
+    return json.dumps(clean_json(value), ensure_ascii=False, separators=(",", ":"))
+
+
+class UtcDateTimeField(Field):
+    """An aware datetime, stored as UTC text of one width, `2026-01-31T13:00:02.000000Z`, so that text order is time order."""
+
+    field_type = "TIMESTAMPTZ"
+
+    def db_value(self, value: Any) -> Any:
+        return time_text(value) if isinstance(value, datetime) else value
+
+    def python_value(self, value: Any) -> datetime | None:
+        return parse_time(value) if isinstance(value, str) else value
+
+
+def time_text(value: datetime) -> str:
+    """Return an aware datetime as the stored text; raises ValueError for a naive one."""
+    if value.tzinfo is None:
+        raise ValueError("a stored time needs a time zone")
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+
+
+def parse_time(text: str) -> datetime:
+    """Return the aware datetime of a stored text."""
+    return datetime.fromisoformat(text)
+
+
+class NanoUsdField(BigIntegerField):
+    """Money in integer nano-USD; exact in sums."""
+
+
+def Json(**options: Any) -> JSONField:
+    """Return a core JSONField that writes compact JSON and refuses NaN."""
+    return JSONField(dumps=dump_json, null=True, **options)
+
+
+class Base(Model):
+    class Meta:
+        database = database
+        legacy_table_names = False
+
+
+class Project(Base):
+    name = TextField(unique=True)  # as the person typed it, or the working folder of an import
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
+    description = TextField(null=True)  # free text; NULL: none given
+    metadata = Json()  # object; NULL: none
+    created_at = UtcDateTimeField(default=now)  # when the row was made
+    archived_at = UtcDateTimeField(null=True)  # NULL: in use
+
+    class Meta:
+        table_name = "projects"
+
+
+class LanguageModel(Base):
+    """A language model one can call or has imported from; `provider/model_name` names it."""
+
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
+    provider = TextField()  # openai, anthropic, ollama, echo, ...
+    model_name = TextField()  # the provider's own name
+    model_version = TextField(default="")  # a dated version, empty: unversioned
+    context_window = IntegerField(null=True)  # tokens; NULL: unknown
+    cost_per_1k_input_tokens = NanoUsdField(null=True)  # nano-USD, set by a person; NULL: look up
+    cost_per_1k_output_tokens = NanoUsdField(null=True)  # nano-USD, set by a person; NULL: look up
+    cost_per_1k_cached_tokens = NanoUsdField(null=True)  # nano-USD; NULL: as input
+    base_url = TextField(null=True)  # of an OpenAI-compatible server; NULL: the provider's own
+    api_key_env = TextField(null=True)  # the NAME of an environment variable, never a key; NULL: the provider's
+    parameters = Json()  # default request parameters, an object; NULL: none
+    is_active = BooleanField(default=True)  # false: removed, but messages name it
+    created_at = UtcDateTimeField(default=now)  # when the row was made
+
+    class Meta:
+        table_name = "models"
+        indexes = ((("provider", "model_name", "model_version"), True),)
+
+    @property
+    def reference(self) -> str:
+        """Return `provider/name`, with `@version` where there is one."""
+        return f"{self.provider}/{self.model_name}" + (f"@{self.model_version}" if self.model_version else "")
+
+
+class Session(Base):
+    """A branch: one conversation, from its head message to the root."""
+
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
+    project = ForeignKeyField(Project, null=True, index=False, on_delete="SET NULL")  # NULL: in none
+    model = ForeignKeyField(LanguageModel, null=True, index=False, on_delete="SET NULL")  # last used; NULL: unknown
+    title = TextField(null=True, index=True)  # typed, imported, or cut from the first prompt; NULL: none
+    metadata = Json()  # object; NULL: none
+    session_type = TextField(default="single")  # single, comparison, batch, workflow, imported
+    status = TextField(default="active")  # active, completed, interrupted, failed, archived, deleted
+    system_prompt = TextField(null=True)  # a setting, sent before the messages; NULL: none
+    temperature = DoubleField(null=True)  # sampling temperature; NULL: the provider's default
+    max_tokens = IntegerField(null=True)  # tokens of a reply; NULL: the provider's default
+    parameters = Json()  # further request parameters, an object; NULL: none
+    head = DeferredForeignKey("Message", null=True, on_delete="SET NULL", backref="+")  # last message; NULL: empty
+    parent_session = ForeignKeyField("self", null=True, on_delete="SET NULL")  # NULL: not a branch
+    parent_external_id = TextField(null=True)  # the parent's external id while it is not imported yet, else NULL
+    relation = TextField(null=True)  # to the parent: fork, restore, subagent, resume; NULL: none
+    source = TextField(null=True)  # the importer's name; NULL: made here
+    external_id = TextField(null=True)  # the source's own id; NULL: made here
+    next_sequence = IntegerField(default=1)  # the sequence_number of the next message
+    total_messages = IntegerField(default=0)  # rows written in this session; kept by triggers, as all totals
+    total_input_tokens = BigIntegerField(default=0)  # known input tokens, cached included
+    total_cached_input_tokens = BigIntegerField(default=0)  # of them read from a cache
+    total_cache_write_tokens = BigIntegerField(default=0)  # of them written to a cache
+    total_output_tokens = BigIntegerField(default=0)  # known output tokens, reasoning included
+    total_cost = NanoUsdField(default=0)  # known costs
+    unpriced_messages = IntegerField(default=0)  # settled model messages without a cost
+    started_at = UtcDateTimeField(null=True, default=now)  # first activity; NULL: the source does not tell
+    last_activity_at = UtcDateTimeField(default=now)  # last message or the start, never NULL
+    ended_at = UtcDateTimeField(null=True)  # when it was closed; NULL: open
+
+    class Meta:
+        table_name = "sessions"
+        indexes = (
+            (("source", "external_id"), True),
+            (("last_activity_at", "id"), False),
+            (("project", "last_activity_at", "id"), False),
+            (("model", "last_activity_at", "id"), False),
+        )
+
+
+Session.add_index(Session.index(Session.parent_external_id, where=Session.parent_external_id.is_null(False)))
+Session.add_index(Session.index(Session.status, where=Session.status << ("archived", "deleted")))
+
+
+class Setting(Base):
+    """What a person set for this database."""
+
+    key = TextField(unique=True)  # default_model
+    value = Json()  # any JSON
+
+    class Meta:
+        table_name = "settings"
+
+
+class SessionTag(Base):
+    session = ForeignKeyField(Session, index=False, on_delete="CASCADE")  # the tagged one
+    tag = TextField(index=True)  # a word, lower case
+
+    class Meta:
+        table_name = "session_tags"
+        indexes = ((("session", "tag"), True),)
+
+
+class Message(Base):
+    """A node of the tree. The transcript of a session is the path from its head to the root."""
+
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
+    session = ForeignKeyField(Session, index=False, on_delete="CASCADE")  # where it was written
+    sequence_number = IntegerField()  # order of writing in its session, from 1
+    parent = ForeignKeyField("self", null=True)  # may lie in another session (a fork); NULL: a root
+    parent_external_id = TextField(null=True)  # while the parent is unknown, else NULL
+    position = IntegerField()  # distance from the root, from 1; always the parent's + 1
+    role = TextField()  # system, developer, user, assistant, tool, event
+    origin = TextField()  # who really wrote it: human, model, tool, harness
+    status = TextField(default="complete")  # complete, pending, streaming, interrupted, failed
+    content = TextField(default="")  # the visible text, or its first 1 KiB where content_sha256 is set
+    reasoning = TextField(null=True)  # the model's thinking, likewise; NULL: none
+    tool_text = TextField(null=True)  # tool calls and results as searchable text, likewise; NULL: none
+    parts = Json()  # exact structured content, its texts as spans of the fields (see parts.py); NULL: content says all
+    content_sha256 = CharField(64, null=True)  # of the whole text in `texts`; NULL: content is whole
+    reasoning_sha256 = CharField(64, null=True)  # likewise
+    tool_text_sha256 = CharField(64, null=True)  # likewise
+    model = ForeignKeyField(LanguageModel, null=True, index=False)  # who answered; NULL: not a model, or unknown
+    input_tokens = IntegerField(null=True)  # all input, cached and cache writes included; NULL: unknown
+    cached_input_tokens = IntegerField(null=True)  # of them read from a cache; NULL: unknown
+    cache_write_tokens = IntegerField(null=True)  # of them written to a cache; NULL: unknown
+    output_tokens = IntegerField(null=True)  # all output, reasoning included; NULL: unknown
+    reasoning_tokens = IntegerField(null=True)  # of them thinking; NULL: unknown
+    usage = Json()  # the provider's own object, verbatim; NULL: none was sent
+    cost = NanoUsdField(null=True)  # NULL: no price is known
+    cost_source = TextField(null=True)  # provider, model, catalog; NULL: no cost
+    latency_ms = IntegerField(null=True)  # from sending to the end, milliseconds; NULL: not measured
+    ttft_ms = IntegerField(null=True)  # from sending to the first text, milliseconds; NULL: not streamed
+    finish_reason = TextField(null=True)  # the provider's word; NULL: none
+    error = TextField(null=True)  # what went wrong, one line; NULL: nothing
+    external_id = TextField(null=True)  # the source's own id, unique in the source; NULL: made here
+    metadata = Json()  # object; NULL: none
+    owner = TextField(null=True)  # host/pid/start of the process that writes it; NULL: settled
+    lease_expires_at = UtcDateTimeField(null=True)  # until when another host must not take it over; NULL: settled
+    created_at = UtcDateTimeField(null=True, default=now)  # when it was said; NULL: the source does not tell
+    completed_at = UtcDateTimeField(null=True)  # when it was settled; NULL: not yet, or not told
+
+    class Meta:
+        table_name = "messages"
+        indexes = (
+            (("session", "sequence_number"), True),
+            (
+                (
+                    "model", "created_at", "session", "role", "status", "input_tokens", "cached_input_tokens",
+                    "cache_write_tokens", "output_tokens", "reasoning_tokens", "cost", "latency_ms", "ttft_ms",
+                ),
+                False,
+            ),
+        )  # fmt: skip
+
+
+for _field in (
+    Message.parent_external_id, Message.external_id, Message.owner,
+    Message.content_sha256, Message.reasoning_sha256, Message.tool_text_sha256,
+):  # fmt: skip
+    Message.add_index(Message.index(_field, where=_field.is_null(False)))
+
+
+class Text(Base):
+    """A large text, stored once, never changed."""
+
+    sha256 = CharField(64, unique=True)  # hex, of the UTF-8 bytes
+    content = TextField()  # the whole text
+    size_bytes = IntegerField()  # of the UTF-8 form
+
+    class Meta:
+        table_name = "texts"
+
+
+class Blob(Base):
+    """An attachment, stored once."""
+
+    sha256 = CharField(64, unique=True)  # hex, of the bytes
+    media_type = TextField(null=True)  # as image/png; NULL: unknown
+    size_bytes = IntegerField()  # length of data
+    data = BlobField()  # the bytes
+
+    class Meta:
+        table_name = "blobs"
+
+
+class MessageBlob(Base):
+    message = ForeignKeyField(Message, index=False, on_delete="CASCADE")  # which message holds it
+    blob = ForeignKeyField(Blob)  # what
+    position = IntegerField()  # which attachment of the message, from 0
+
+    class Meta:
+        table_name = "message_blobs"
+        indexes = ((("message", "position"), True),)
+
+
+class Call(Base):
+    """One request sent to a provider: the ledger. It is committed before the request leaves and outlives its message."""
+
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
+    message = ForeignKeyField(Message, null=True, on_delete="SET NULL")  # the reply; NULL: deleted since
+    attempt = IntegerField(default=1)  # from 1
+    owner = TextField()  # host/pid/start of the sending process
+    request_sha256 = CharField(64)  # of the request's canonical JSON
+    started_at = UtcDateTimeField(default=now)  # when it was about to be sent
+    first_token_at = UtcDateTimeField(null=True)  # NULL: not streamed, or nothing came
+    ended_at = UtcDateTimeField(null=True)  # NULL: not answered yet
+    outcome = TextField(default="sent", index=True)  # sent, ok, error, unknown, cancelled
+    http_status = IntegerField(null=True)  # NULL: no answer
+    error_kind = TextField(null=True)  # as ProviderError.error_kind; NULL: none
+    provider_request_id = TextField(null=True)  # the provider's own; NULL: none sent
+    reserved_cost = NanoUsdField(null=True)  # held against a budget while unanswered; NULL: no budget
+
+    class Meta:
+        table_name = "calls"
+
+
+class BatchJob(Base):
+    """Many prompts, one definition."""
+
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
+    name = TextField(unique=True)  # a person's name for it
+    model = ForeignKeyField(LanguageModel, null=True)  # of every item; NULL: items name their own
+    template = TextField(null=True)  # Jinja over an input row; NULL: the input is the prompt
+    parameters = Json()  # request parameters, an object; NULL: none
+    spec_sha256 = CharField(64, null=True)  # of the definition; NULL: made step by step
+    status = TextField(default="created")  # created, running, paused, done, failed, cancelled
+    rpm = IntegerField(null=True)  # requests per minute; NULL: unlimited
+    tpm = IntegerField(null=True)  # tokens per minute; NULL: unlimited
+    concurrency = IntegerField(null=True)  # requests at a time; NULL: the default
+    budget = NanoUsdField(null=True)  # cap on spent + reserved; NULL: none
+    on_unknown = TextField(default="hold")  # an unanswered send after a crash: hold, resend
+    total_items = IntegerField(default=0)  # items created
+    created_at = UtcDateTimeField(default=now)  # when the row was made
+    started_at = UtcDateTimeField(null=True)  # first run; NULL: never run
+    ended_at = UtcDateTimeField(null=True)  # all items settled; NULL: not yet
+
+    class Meta:
+        table_name = "batch_jobs"
+
+
+class BatchItem(Base):
+    """One prompt of a job."""
+
+    job = ForeignKeyField(BatchJob, index=False, on_delete="CASCADE")  # of which job
+    item_key = TextField()  # custom_id or content hash, unique in the job
+    position = IntegerField()  # order of the input, from 0
+    input = Json()  # the input row
+    session = ForeignKeyField(Session, null=True, on_delete="SET NULL")  # its conversation; NULL: not started
+    status = TextField(default="todo")  # todo, claimed, sent, done, failed, unknown, cancelled, skipped
+    attempts = IntegerField(default=0)  # requests sent
+    lease_owner = TextField(null=True)  # host/pid/start; NULL: free
+    lease_expires_at = UtcDateTimeField(null=True)  # NULL: free
+    result = ForeignKeyField(Message, null=True, on_delete="SET NULL")  # the reply; NULL: none yet
+    error = TextField(null=True)  # what went wrong, one line; NULL: nothing
+
+    class Meta:
+        table_name = "batch_items"
+        indexes = ((("job", "item_key"), True), (("job", "status", "position"), False))
+
+
+class ComparisonGroup(Base):
+    """An A/B test."""
+
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
+    name = TextField(unique=True)  # a person's name for it
+    spec = TextField(null=True)  # the definition, verbatim; NULL: assembled from sessions
+    spec_sha256 = CharField(64, null=True)  # of spec
+    baseline = TextField(null=True)  # the variant the others are compared with; NULL: the first
+    batch_job = ForeignKeyField(BatchJob, null=True, on_delete="SET NULL")  # that ran it; NULL: none
+    status = TextField(default="created")  # created, running, done, failed, cancelled
+    created_at = UtcDateTimeField(default=now)  # when the row was made
+
+    class Meta:
+        table_name = "comparison_groups"
+
+
+class ComparisonSession(Base):
+    """One cell: variant x case x repeat."""
+
+    group = ForeignKeyField(ComparisonGroup, index=False, on_delete="CASCADE")  # of which test
+    session = ForeignKeyField(Session, null=True, on_delete="SET NULL")  # its conversation; NULL: deleted since
+    variant = TextField()  # the variant's name
+    case_key = TextField()  # hash of the case's content
+    repeat = IntegerField(default=0)  # from 0
+
+    class Meta:
+        table_name = "comparison_sessions"
+        indexes = ((("group", "variant", "case_key", "repeat"), True),)
+
+
+class ComparisonResult(Base):
+    """One score of one cell."""
+
+    comparison_session = ForeignKeyField(ComparisonSession, index=False, on_delete="CASCADE")  # the cell
+    metric = TextField()  # the figure's name
+    scorer = TextField()  # what measured it
+    score = DoubleField(null=True)  # NULL: not measurable
+    passed = BooleanField(null=True)  # NULL: no threshold
+    reason = TextField(null=True)  # the scorer's words; NULL: none
+    error = TextField(null=True)  # why it could not be scored; NULL: it was
+    evaluated_at = UtcDateTimeField(default=now)  # when
+
+    class Meta:
+        table_name = "comparison_results"
+        indexes = ((("comparison_session", "metric"), False),)
+
+
+class ComparisonVote(Base):
+    """One pairwise judgement."""
+
+    group = ForeignKeyField(ComparisonGroup, index=False, on_delete="CASCADE")  # of which test
+    case_key = TextField()  # which case
+    session_a = ForeignKeyField(Session, null=True, on_delete="SET NULL")  # one answer
+    session_b = ForeignKeyField(Session, null=True, on_delete="SET NULL")  # the other
+    shown_first = TextField()  # a, b
+    winner = TextField()  # a, b, tie, both_bad
+    voter = TextField()  # a person's or a model's name
+    voter_kind = TextField()  # human, llm
+    swapped_pair = ForeignKeyField("self", null=True, on_delete="SET NULL")  # the same pair in the other order
+    created_at = UtcDateTimeField(default=now)  # when
+
+    class Meta:
+        table_name = "comparison_votes"
+        indexes = ((("group", "case_key"), False),)
+
+
+class Workflow(Base):
+    """A version of a definition."""
+
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
+    name = TextField()  # from the definition
+    version = IntegerField()  # from 1
+    definition = TextField()  # verbatim
+    sha256 = CharField(64)  # of the definition
+    created_at = UtcDateTimeField(default=now)  # when the row was made
+
+    class Meta:
+        table_name = "workflows"
+        indexes = ((("name", "version"), True),)
+
+
+class WorkflowExecution(Base):
+    """One run of a workflow."""
+
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
+    workflow = ForeignKeyField(Workflow)  # which version
+    status = TextField(default="pending")  # pending, running, waiting, done, failed, cancelled
+    inputs = Json()  # object
+    outputs = Json()  # object; NULL: not finished
+    forked_from = ForeignKeyField("self", null=True, on_delete="SET NULL")  # NULL: an original run
+    forked_at_step = TextField(null=True)  # the first step run anew; NULL: an original run
+    error = TextField(null=True)  # what went wrong, one line; NULL: nothing
+    owner = TextField(null=True)  # host/pid/start of the running process; NULL: none
+    created_at = UtcDateTimeField(default=now)  # when the row was made
+    ended_at = UtcDateTimeField(null=True)  # NULL: not finished
+
+    class Meta:
+        table_name = "workflow_executions"
+
+
+class WorkflowStep(Base):
+    """One step's result, or that of one item of a fan-out."""
+
+    execution = ForeignKeyField(WorkflowExecution, index=False, on_delete="CASCADE")  # of which run
+    step_id = TextField()  # as in the definition
+    item_key = TextField(default="")  # of a fan-out; empty: the step itself
+    kind = TextField()  # prompt, template, transform, ...
+    status = TextField(default="pending")  # pending, running, waiting, done, failed, skipped
+    attempt = IntegerField(default=0)  # from 1 once started
+    input = Json()  # what it was given
+    output = Json()  # what it gave; NULL: nothing yet
+    session = ForeignKeyField(Session, null=True, on_delete="SET NULL")  # of a prompt; NULL: none
+    batch_job = ForeignKeyField(BatchJob, null=True, on_delete="SET NULL")  # of a fan-out; NULL: none
+    error = TextField(null=True)  # what went wrong, one line; NULL: nothing
+    started_at = UtcDateTimeField(null=True)  # NULL: not started
+    ended_at = UtcDateTimeField(null=True)  # NULL: not finished
+
+    class Meta:
+        table_name = "workflow_steps"
+        indexes = ((("execution", "step_id", "item_key"), True),)
+
+
+class PerformanceMetric(Base):
+    """A rollup of calls and messages over one bucket of time."""
+
+    bucket_start = UtcDateTimeField()  # start of the bucket
+    granularity = TextField()  # hour, day
+    model = ForeignKeyField(LanguageModel, null=True, on_delete="CASCADE")  # NULL: unknown model
+    project = ForeignKeyField(Project, null=True, on_delete="CASCADE")  # NULL: in no project
+    session_type = TextField()  # as Session.session_type
+    messages = IntegerField(default=0)  # model messages
+    calls = IntegerField(default=0)  # requests sent
+    errors = IntegerField(default=0)  # failed messages
+    input_tokens = BigIntegerField(default=0)  # sums, as in messages
+    cached_input_tokens = BigIntegerField(default=0)
+    cache_write_tokens = BigIntegerField(default=0)
+    output_tokens = BigIntegerField(default=0)
+    reasoning_tokens = BigIntegerField(default=0)
+    cost = NanoUsdField(default=0)  # of the priced
+    unpriced = IntegerField(default=0)  # model messages without a cost
+    latency_histogram = Json()  # {upper bound in ms: count}
+    ttft_histogram = Json()  # {upper bound in ms: count}
+
+    class Meta:
+        table_name = "performance_metrics"
+        indexes = ((("granularity", "bucket_start", "model", "project", "session_type"), True),)
+
+
+class SessionSnapshot(Base):
+    """A tag on a message, with the settings of that moment."""
+
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
+    session = ForeignKeyField(Session, index=False, on_delete="CASCADE")  # of which session
+    name = TextField(null=True)  # NULL: only a time names it
+    snapshot_type = TextField(default="manual")  # manual, checkpoint, auto_save, pre_restore
+    head = ForeignKeyField(Message, null=True)  # the tagged message; NULL: the session was empty
+    sequence_number = IntegerField()  # the session's next_sequence then
+    session_state = Json()  # only the settings that differ from the session's; NULL: none
+    context_window = Json()  # what the model saw, only where it differs from the path; NULL: the path
+    created_at = UtcDateTimeField(default=now)  # when
+
+    class Meta:
+        table_name = "session_snapshots"
+        indexes = ((("session", "created_at"), False),)
+
+
+class Annotation(Base):
+    """A judgement by a person, a model or a program, on exactly one session or message."""
+
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
+    session = ForeignKeyField(Session, null=True, on_delete="CASCADE")  # NULL: on a message
+    message = ForeignKeyField(Message, null=True, on_delete="CASCADE")  # NULL: on a session
+    name = TextField()  # rating, label, note, ...
+    value_number = DoubleField(null=True)  # NULL: not a number
+    value_text = TextField(null=True)  # NULL: not a text
+    explanation = TextField(null=True)  # NULL: none
+    annotator = TextField()  # who
+    annotator_kind = TextField()  # human, llm, code
+    identifier = TextField(default="")  # makes a repeated annotation an update
+    created_at = UtcDateTimeField(default=now)  # when
+    updated_at = UtcDateTimeField(null=True)  # NULL: never changed
+
+    class Meta:
+        table_name = "annotations"
+        constraints = [Check("(session_id IS NULL) <> (message_id IS NULL)")]  # noqa: RUF012
+        indexes = (
+            (("session", "name", "annotator", "identifier"), True),
+            (("message", "name", "annotator", "identifier"), True),
+        )
+
+
+class ImportSource(Base):
+    """A file that was imported."""
+
+    path = TextField()  # absolute, as read
+    format = TextField()  # the importer's name
+    sha256 = CharField(64, index=True)  # of the bytes read
+    size_bytes = BigIntegerField()  # of the file
+    mtime = UtcDateTimeField(null=True)  # of the file; NULL: a stream
+    imported_at = UtcDateTimeField(default=now)  # when the last import of it ended
+    complete = BooleanField(default=False)  # false: the import was cut short
+
+    class Meta:
+        table_name = "import_sources"
+        indexes = ((("path", "format"), True),)
+
+
+class ImportRecord(Base):
+    """One input record and what became of it."""
+
+    source = ForeignKeyField(ImportSource, index=False, on_delete="CASCADE")  # which file
+    line = IntegerField()  # from 1: the line, or the ordinal of the record
+    external_id = TextField(null=True)  # the record's own id; NULL: it has none
+    message = ForeignKeyField(Message, null=True, on_delete="SET NULL")  # what it became; NULL: no message
+    disposition = TextField()  # imported, merged, duplicate, ignored, bad
+    problem = TextField(null=True)  # why it is bad; NULL: it is not
+    raw = BlobField(null=True)  # the bytes, zlib; NULL: not kept
+
+    class Meta:
+        table_name = "import_records"
+        indexes = ((("source", "line"), False),)
+
+
+ImportRecord.add_index(ImportRecord.index(ImportRecord.external_id, where=ImportRecord.external_id.is_null(False)))
+
+
+class MessageIndex(FTS5Model):
+    """The full-text index over whole texts; its content is the view messages_text, its upkeep the migration's triggers."""
+
+    content = SearchField()
+    reasoning = SearchField()
+    tool_text = SearchField()
+
+    class Meta:
+        database = database
+        table_name = "messages_fts"
+        options = {  # noqa: RUF012
+            "content": "messages_text",
+            "content_rowid": "id",
+            "tokenize": "unicode61 remove_diacritics 2",
+        }
+
+
+TABLES: tuple[type[Model], ...] = (
+    Project, LanguageModel, Session, Setting, SessionTag, Message, Text, Blob, MessageBlob, Call, BatchJob, BatchItem,
+    ComparisonGroup, ComparisonSession, ComparisonResult, ComparisonVote, Workflow, WorkflowExecution, WorkflowStep,
+    PerformanceMetric, SessionSnapshot, Annotation, ImportSource, ImportRecord,
+)  # fmt: skip

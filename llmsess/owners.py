@@ -1,0 +1,69 @@
+"""Who holds an unfinished row: `host/pid/start` of a process, so that a reused process number is not mistaken for it.
+
+What a dead owner on this host held may be taken over at once; what another host held, after its lease.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from llmsess.models import now
+
+LEASE_S = 60  # how long another host must not take a row over
+RENEW_S = 15  # how often a live owner renews its lease
+
+
+@functools.lru_cache(maxsize=8)
+def _identity(pid: int) -> str:
+    return f"{socket.gethostname()}/{pid}/{started(pid)}"
+
+
+def me() -> str:
+    """Return this process's identity, right after a fork too."""
+    return _identity(os.getpid())
+
+
+def lease() -> datetime:
+    """Return until when a lease taken now holds."""
+    return now() + timedelta(seconds=LEASE_S)
+
+
+def started(pid: int) -> str | None:
+    """Return when the process started, as an opaque text, None if there is no such process."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not Path("/proc/self/stat").exists():
+        return _started_elsewhere(pid)
+    try:
+        fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else f"{_boot()}-{fields[19]}"
+
+
+@functools.cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    except OSError:  # hidden in some containers: the start time alone must do
+        return "0"
+
+
+def _started_elsewhere(pid: int) -> str | None:
+    import psutil
+
+    try:
+        return str(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def is_gone(owner: str, lease_expires_at: datetime | None) -> bool:
+    """Return whether the owner can no longer finish what it holds."""
+    host, pid, start = owner.rsplit("/", 2)
+    if host != socket.gethostname():
+        return lease_expires_at is None or lease_expires_at < now()
+    return started(int(pid)) != start

@@ -1,0 +1,203 @@
+"""Structured content: blocks (as the APIs have them) to the fields of a message and back, exactly.
+
+A message's text is stored once, in `content`, `reasoning` or `tool_text`, where it is readable and searched. `parts`
+keeps the blocks with each such text replaced by the span it has there: `["content", start, end]`. Bytes become
+attachments: `["blob", n]` is the n-th of the message. Known blocks are text, thinking, tool_use, tool_result and
+image/audio/file with base64 data, in Anthropic's and OpenAI's spellings; any other block is kept as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from llmsess.models import dump_json
+from llmsess.texts import clean
+
+Block = dict[str, Any]
+SEPARATOR = "\n\n"
+_TEXTS = {  # block type: (key of its text, field that holds it)
+    "text": ("text", "content"),
+    "input_text": ("text", "content"),
+    "output_text": ("text", "content"),
+    "refusal": ("refusal", "content"),
+    "thinking": ("thinking", "reasoning"),
+    "reasoning": ("text", "reasoning"),
+}
+
+
+class Attachment(NamedTuple):
+    """Bytes that came inside a message."""
+
+    media_type: str | None
+    data: bytes
+
+
+@dataclass
+class Packed:
+    """A message's content, taken apart."""
+
+    content: str = ""
+    reasoning: str | None = None
+    tool_text: str | None = None
+    parts: list[Any] | None = None
+    attachments: list[Attachment] = field(default_factory=list)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the columns of a message."""
+        return {
+            "content": self.content,
+            "reasoning": self.reasoning,
+            "tool_text": self.tool_text,
+            "parts": self.parts,
+        }
+
+
+class _Packer:
+    def __init__(self) -> None:
+        self.pieces: dict[str, list[str]] = {"content": [], "reasoning": [], "tool_text": []}
+        self.lengths = {"content": 0, "reasoning": 0, "tool_text": 0}
+        self.attachments: list[Attachment] = []
+
+    def add(self, name: str, text: str, prefix: str = "") -> list[Any]:
+        """Append a text to a field; return its span."""
+        text = clean(text)
+        start = self.lengths[name] + (len(SEPARATOR) if self.pieces[name] else 0) + len(prefix)
+        self.pieces[name].append(prefix + text)
+        self.lengths[name] = start + len(text)
+        return [name, start, start + len(text)]
+
+    def attach(self, encoded: str, media_type: str | None) -> list[Any] | None:
+        """Keep base64 data as an attachment; return its reference, None where decoding would not be exact."""
+        try:
+            data = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            return None
+        if base64.b64encode(data).decode() != encoded:
+            return None
+        self.attachments.append(Attachment(media_type, data))
+        return ["blob", len(self.attachments) - 1]
+
+    def block(self, block: Any, inside: str | None = None) -> Any:
+        """Return the block with its texts replaced; `inside` is the field of an enclosing tool result."""
+        if isinstance(block, str):
+            return self.add(inside or "content", block)
+        if not isinstance(block, dict) or set(block) == {"json"}:
+            return {"json": block}
+        kind = block.get("type")
+        if kind in _TEXTS and isinstance(block.get(_TEXTS[kind][0]), str):
+            key, name = _TEXTS[kind]
+            return block | {key: self.add(inside or name, block[key])}
+        if kind == "tool_use" and "input" in block:
+            return block | {"input": self.add("tool_text", dump_json(block["input"]), f"{clean(_name(block))} ")}
+        if kind == "function" and isinstance(block.get("function"), dict):
+            return block | {"function": self.function(block["function"])}
+        if kind == "tool_result" and "content" in block:
+            return block | {"content": self.result(block["content"])}
+        return self.media(block, kind)
+
+    def function(self, function: Block) -> Block:
+        arguments = function.get("arguments")
+        if not isinstance(arguments, str):
+            return function
+        return function | {"arguments": self.add("tool_text", arguments, f"{clean(_name(function))} ")}
+
+    def result(self, content: Any) -> Any:
+        if isinstance(content, str):
+            return self.add("tool_text", content)
+        if isinstance(content, list):
+            return {"blocks": [self.block(inner, "tool_text") for inner in content]}
+        return {"json": content}
+
+    def media(self, block: Block, kind: Any) -> Block:
+        source = block.get("source")
+        if isinstance(source, dict) and source.get("type") == "base64" and isinstance(source.get("data"), str):
+            kept = self.attach(source["data"], source.get("media_type"))
+            return block | {"source": source | {"data": kept}} if kept else block
+        image = block.get("image_url")
+        if kind == "image_url" and isinstance(image, dict) and str(image.get("url", "")).startswith("data:"):
+            head, _, data = image["url"].partition(";base64,")
+            kept = self.attach(data, head.removeprefix("data:") or None) if data else None
+            return block | {"image_url": image | {"url": [head, kept]}} if kept else block
+        return block
+
+
+def _name(block: Block) -> str:
+    return str(block.get("name") or "tool")
+
+
+def pack(content: str | Sequence[Any] | None) -> Packed:
+    """Take content apart: a string, None, or a list of blocks. `unpack()` gives an equal list of blocks."""
+    if content is None:
+        return Packed()
+    if isinstance(content, str):
+        return Packed(content=clean(content))
+    if len(content) == 1 and isinstance(content[0], dict) and set(content[0]) == {"type", "text"}:
+        only = content[0]
+        if only["type"] == "text" and isinstance(only["text"], str):
+            return Packed(content=clean(only["text"]))
+    packer = _Packer()
+    parts = [packer.block(block) for block in content]
+    joined = {name: SEPARATOR.join(pieces) if pieces else None for name, pieces in packer.pieces.items()}
+    return Packed(joined["content"] or "", joined["reasoning"], joined["tool_text"], parts, packer.attachments)
+
+
+def unpack(
+    fields: dict[str, str | None], parts: list[Any] | None, attachment: Callable[[int], bytes] | None = None
+) -> list[Any] | None:
+    """Put the blocks together again from whole texts; None where `parts` is None, for then the content says all.
+
+    `attachment(n)` returns the bytes of the n-th attachment; without it a reference to one stays `["blob", n]`.
+    """
+    if parts is None:
+        return None
+    return [_restore(part, fields, attachment) for part in parts]
+
+
+def _span(value: Any, fields: dict[str, str | None]) -> Any:
+    name, start, end = value
+    return (fields[name] or "")[start:end]
+
+
+def _restore(part: Any, fields: dict[str, str | None], attachment: Callable[[int], bytes] | None) -> Any:
+    if isinstance(part, list):
+        return _span(part, fields)
+    if set(part) == {"json"}:
+        return part["json"]
+    kind = part.get("type")
+    if kind in _TEXTS and isinstance(part.get(_TEXTS[kind][0]), list):
+        key = _TEXTS[kind][0]
+        return part | {key: _span(part[key], fields)}
+    if kind == "tool_use" and "input" in part:
+        return part | {"input": json.loads(_span(part["input"], fields))}
+    if kind == "function" and isinstance(part.get("function", {}).get("arguments"), list):
+        return part | {"function": part["function"] | {"arguments": _span(part["function"]["arguments"], fields)}}
+    if kind == "tool_result" and "content" in part:
+        return part | {"content": _restore_result(part["content"], fields, attachment)}
+    return _restore_media(part, attachment)
+
+
+def _restore_result(content: Any, fields: dict[str, str | None], attachment: Any) -> Any:
+    if isinstance(content, list):
+        return _span(content, fields)
+    if "blocks" in content:
+        return [_restore(inner, fields, attachment) for inner in content["blocks"]]
+    return content["json"]
+
+
+def _restore_media(part: Block, attachment: Callable[[int], bytes] | None) -> Block:
+    source, image = part.get("source"), part.get("image_url")
+    if attachment is None:
+        return part
+    if isinstance(source, dict) and isinstance(source.get("data"), list):
+        data = base64.b64encode(attachment(source["data"][1])).decode()
+        return part | {"source": source | {"data": data}}
+    if isinstance(image, dict) and isinstance(image.get("url"), list):
+        head, kept = image["url"]
+        data = base64.b64encode(attachment(kept[1])).decode()
+        return part | {"image_url": image | {"url": f"{head};base64,{data}"}}
+    return part

@@ -1,0 +1,82 @@
+"""The registry of providers: a name, where its class lies, and what it is made with. Nothing is imported before use.
+
+Third parties add theirs under the entry point group `llmsess.providers`; each entry loads to a Provider subclass.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from importlib import import_module
+
+from llmsess.errors import InvalidInput
+from llmsess.providers.base import Delta, Provider, Reply, Request, Turn, collect
+
+__all__ = ["Delta", "Provider", "Reply", "Request", "Turn", "collect", "get", "key_for", "names"]
+
+OPENAI = "llmsess.providers.openai:OpenAI"
+ENTRY_POINTS = "llmsess.providers"
+
+# name: (class, base URL, environment variable of the key)
+_TABLE: dict[str, tuple[str, str | None, str | None]] = {
+    "echo": ("llmsess.providers.echo:Echo", None, None),
+    "scripted": ("llmsess.providers.scripted:Scripted", None, None),
+    "openai": (OPENAI, None, "OPENAI_API_KEY"),
+    "ollama": (OPENAI, "http://localhost:11434/v1", None),
+    "vllm": (OPENAI, "http://localhost:8000/v1", None),
+    "llamacpp": (OPENAI, "http://localhost:8080/v1", None),
+    "lmstudio": (OPENAI, "http://localhost:1234/v1", None),
+    "openrouter": (OPENAI, "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "groq": (OPENAI, "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+    "gemini": (OPENAI, "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
+    "mistral": (OPENAI, "https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+    "deepseek": (OPENAI, "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "together": (OPENAI, "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
+    "xai": (OPENAI, "https://api.x.ai/v1", "XAI_API_KEY"),
+}
+
+
+def names() -> list[str]:
+    """Return the names of all providers, third parties' included."""
+    return sorted(set(_TABLE) | set(_third_parties()))
+
+
+@functools.cache
+def _third_parties() -> dict[str, str]:
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry.value for entry in entry_points(group=ENTRY_POINTS)}
+
+
+@functools.cache
+def get(name: str, *, compatible: bool = False) -> Provider:
+    """Return the provider of that name.
+
+    With `compatible`, an unknown name is an own OpenAI-compatible server, which a model's base URL says where to find.
+    Raises InvalidInput for an unknown name.
+    """
+    if name in _TABLE:
+        target, base_url, key_env = _TABLE[name]
+    elif name in _third_parties():
+        target, base_url, key_env = _third_parties()[name], None, None
+    elif compatible:
+        target, base_url, key_env = OPENAI, None, None
+    else:
+        import difflib
+
+        near = difflib.get_close_matches(name, names(), 1)
+        guess = f'; did you mean "{near[0]}"?' if near else ""
+        hint = f"an own server: llmsess model add {name}/NAME --base-url URL"
+        raise InvalidInput(f'no provider "{name}"{guess}', hint=hint)
+    module, _, attribute = target.partition(":")
+    provider: Provider = getattr(import_module(module), attribute)()
+    provider.name = name
+    provider.base_url = base_url or provider.base_url
+    provider.key_env = key_env or provider.key_env
+    return provider
+
+
+def key_for(provider: Provider, variable: str | None) -> tuple[str | None, str | None]:
+    """Return the key from the environment and the variable's name; the key is None where there is none."""
+    name = variable or provider.key_env
+    return (os.environ.get(name) or None, name) if name else (None, None)

@@ -1,0 +1,115 @@
+"""What a provider is: something that turns a Request into Deltas and, at the end, one Reply.
+
+A provider sends once. It never retries, stores nothing and prints nothing; it raises ProviderError, whose `billed`
+says whether the request may have been charged. Write one by subclassing `Provider`, register it in
+`llmsess.providers` or under the entry point group `llmsess.providers`, and the conformance suite in
+tests/test_providers.py tells whether it is right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from llmsess.errors import ProviderError
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message as a provider gets it: role system, developer, user, assistant or tool, and its text.
+
+    `blocks` is the exact structured content where there is more than text, else None.
+    """
+
+    role: str
+    content: str
+    blocks: Sequence[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything one request needs. `model` is the provider's own name; parameters go to the server as they are."""
+
+    model: str
+    turns: Sequence[Turn]
+    system: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = True
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    timeout_s: float = 600.0
+
+    def sha256(self) -> str:
+        """Return the hash of what is asked, without the key, the address and the way it comes back."""
+        from llmsess.models import dump_json
+
+        asked = {
+            "model": self.model,
+            "system": self.system,
+            "turns": [[turn.role, turn.content, turn.blocks] for turn in self.turns],
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "parameters": dict(self.parameters),
+        }
+        return hashlib.sha256(dump_json(asked).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of a streamed reply."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole reply. Tokens are normalised: input includes cached and cache writes, output includes reasoning."""
+
+    content: str
+    reasoning: str | None = None
+    tool_calls: Sequence[Mapping[str, Any]] = ()  # blocks: {"type": "tool_use", "id", "name", "input"}
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage: Mapping[str, Any] | None = None  # the provider's own object, verbatim
+    cost_usd: Decimal | None = None  # where the provider says what it charged
+    model: str | None = None  # the model that answered, in the provider's words
+    request_id: str | None = None
+    http_status: int | None = None
+
+
+class Provider(ABC):
+    """One back end. `key_env` names the environment variable of its key, None where it needs none."""
+
+    name: str
+    key_env: str | None = None
+    base_url: str | None = None
+
+    @abstractmethod
+    def send(self, request: Request) -> Iterator[Delta | Reply]:
+        """Send the request; yield its deltas (none if it is not streamed), then the one Reply. Raises ProviderError."""
+
+    def list_models(self, *, base_url: str | None = None, api_key: str | None = None) -> list[str]:
+        """Return the names of the models the server has. Raises ProviderError where it cannot say."""
+        raise ProviderError(f"{self.name} cannot list its models", error_kind="bad_request")
+
+
+def collect(deltas: Iterator[Delta | Reply]) -> Reply:
+    """Drain what `send()` yields and return the Reply."""
+    reply = None
+    for item in deltas:
+        if isinstance(item, Reply):
+            reply = item
+    if reply is None:
+        raise ProviderError("the reply never ended", error_kind="truncated", billed=True)
+    return reply

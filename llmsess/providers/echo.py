@@ -1,0 +1,36 @@
+"""The offline provider that answers with the prompt, word by word; a token is a word between white space."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from llmsess.providers.base import Delta, Provider, Reply, Request
+
+
+def count_words(*texts: str | None) -> int:
+    """Return how many words the texts have together."""
+    return sum(len(text.split()) for text in texts if text)
+
+
+class Echo(Provider):
+    name = "echo"
+
+    def send(self, request: Request) -> Iterator[Delta | Reply]:
+        prompt = next((turn.content for turn in reversed(request.turns) if turn.role == "user"), "")
+        if request.stream:
+            for piece in re.findall(r"\s*\S+\s*", prompt) or [prompt]:
+                yield Delta(text=piece)
+        sent = count_words(request.system, *(turn.content for turn in request.turns))
+        answered = count_words(prompt)
+        yield Reply(
+            content=prompt,
+            finish_reason="stop",
+            input_tokens=sent,
+            output_tokens=answered,
+            usage={"input_tokens": sent, "output_tokens": answered},
+            model=request.model,
+        )
+
+    def list_models(self, *, base_url: str | None = None, api_key: str | None = None) -> list[str]:
+        return ["echo"]

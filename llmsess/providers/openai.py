@@ -1,0 +1,293 @@
+"""OpenAI and every server that speaks its chat completions, through the openai SDK with its retries switched off.
+
+Answers are read as plain JSON rather than through the SDK's models, so that fields of other servers (reasoning,
+cost) and the usage object come through verbatim, and so that a stream that stops early is noticed: it ends with
+`[DONE]` or a finish reason. https://platform.openai.com/docs/api-reference/chat
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from llmsess.errors import MissingExtra, ProviderError
+from llmsess.providers.base import Delta, Provider, Reply, Request, Turn
+
+try:
+    import openai
+except ImportError as missing:
+    raise MissingExtra("the openai SDK", "providers") from missing
+
+NO_KEY = "none"  # the SDK insists on one; local servers ignore it
+_KINDS = {400: "bad_request", 401: "auth", 403: "auth", 404: "not_found", 408: "timeout", 413: "context_length",
+          422: "bad_request", 429: "rate_limit", 503: "overloaded", 529: "overloaded"}  # fmt: skip
+
+
+class OpenAI(Provider):
+    name = "openai"
+
+    def client(self, base_url: str | None, api_key: str | None, timeout_s: float = 30.0) -> openai.OpenAI:
+        """Return an SDK client that never retries; without a base URL it takes OPENAI_BASE_URL or OpenAI's own."""
+        return openai.OpenAI(
+            base_url=base_url or self.base_url, api_key=api_key or NO_KEY, max_retries=0, timeout=timeout_s
+        )
+
+    def send(self, request: Request) -> Iterator[Delta | Reply]:
+        body = self.body(request)
+        with self.client(request.base_url, request.api_key, request.timeout_s) as client:
+            create = client.chat.completions.with_streaming_response.create
+            answered = False
+            try:
+                with create(**body) as response:
+                    answered = True
+                    yield from self.read(response)
+            except openai.APIError as error:
+                raise translate(error, self.name, answered) from error
+            except _transport_errors() as error:
+                raise ProviderError(
+                    f"{self.name}: the connection broke: {_reason(error)}",
+                    error_kind="timeout" if "timeout" in type(error).__name__.lower() else "connection",
+                    billed=True,
+                ) from error
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """Return the request as the API wants it."""
+        messages = [message(turn) for turn in request.turns]
+        if request.system:
+            messages.insert(0, {"role": "system", "content": request.system})
+        body: dict[str, Any] = {"model": request.model, "messages": messages, "stream": request.stream}
+        if request.stream:
+            body["stream_options"] = {"include_usage": True}
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        if request.max_tokens is not None:
+            body["max_completion_tokens" if self.name == "openai" else "max_tokens"] = request.max_tokens
+        if request.parameters:
+            body["extra_body"] = dict(request.parameters)
+        return body
+
+    def read(self, response: Any) -> Iterator[Delta | Reply]:
+        """Yield the deltas and the Reply of an open response, streamed or whole."""
+        building = Building(self.name, response.headers.get("x-request-id"), response.status_code)
+        if "event-stream" not in response.headers.get("content-type", ""):
+            yield building.whole(response.read().decode("utf-8", errors="replace"))
+            return
+        for line in response.iter_lines():
+            if line.startswith("data:"):
+                delta = building.event(line[5:].strip())
+                if delta is not None:
+                    yield delta
+            if building.done:
+                break
+        yield building.reply()
+
+    def list_models(self, *, base_url: str | None = None, api_key: str | None = None) -> list[str]:
+        with self.client(base_url, api_key) as client:
+            try:
+                return sorted(model.id for model in client.models.list())
+            except openai.APIError as error:
+                raise translate(error, self.name, False) from error
+
+
+def message(turn: Turn) -> dict[str, Any]:
+    """Return a turn as a chat message."""
+    return {"role": turn.role, "content": list(turn.blocks) if turn.blocks else turn.content}
+
+
+@dataclass
+class Building:
+    """A reply while its pieces come in."""
+
+    provider: str
+    request_id: str | None
+    http_status: int
+    content: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: dict[int, dict[str, str]] = field(default_factory=dict)
+    finish_reason: str | None = None
+    usage: Mapping[str, Any] | None = None
+    model: str | None = None
+    done: bool = False
+    choices_seen: bool = False
+
+    def event(self, data: str) -> Delta | None:
+        """Take one server-sent event in; return what it adds to the visible reply."""
+        if data == "[DONE]":
+            self.done = True
+            return None
+        chunk = self.parse(data)
+        self.usage = chunk.get("usage") or self.usage
+        self.model = chunk.get("model") or self.model
+        choices = chunk.get("choices") or []
+        if not choices:
+            return None
+        self.choices_seen = True
+        self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
+        return self.add(choices[0].get("delta") or {})
+
+    def whole(self, text: str) -> Reply:
+        """Take a whole completion in and return its Reply."""
+        completion = self.parse(text)
+        choices = completion.get("choices") or []
+        self.usage, self.model = completion.get("usage"), completion.get("model")
+        if choices:
+            self.choices_seen = self.done = True
+            self.finish_reason = choices[0].get("finish_reason")
+            self.add(choices[0].get("message") or {})
+        return self.reply()
+
+    def parse(self, text: str) -> dict[str, Any]:
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            start = " ".join(text[:80].split())
+            raise self.broken(f'an answer that is no JSON: "{start}"') from error
+        if not isinstance(value, dict):
+            raise self.broken("an answer that is no JSON object")
+        if value.get("error"):
+            detail = value["error"]
+            said = detail.get("message") if isinstance(detail, dict) else detail
+            raise ProviderError(f"{self.provider}: {said}", error_kind="server", billed=True)
+        return value
+
+    def add(self, delta: Mapping[str, Any]) -> Delta | None:
+        text = delta.get("content") or delta.get("refusal") or ""
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
+        if isinstance(text, list):
+            text = "".join(str(block.get("text", "")) for block in text if isinstance(block, dict))
+        for i, call in enumerate(delta.get("tool_calls") or []):
+            known = self.calls.setdefault(call.get("index", i), {"id": "", "name": "", "arguments": ""})
+            function = call.get("function") or {}
+            known["id"] = call.get("id") or known["id"]
+            known["name"] += function.get("name") or ""
+            known["arguments"] += function.get("arguments") or ""
+        if text:
+            self.content.append(text)
+        if reasoning:
+            self.reasoning.append(str(reasoning))
+        return Delta(text=text, reasoning=str(reasoning)) if text or reasoning else None
+
+    def broken(self, what: str) -> ProviderError:
+        return ProviderError(
+            f"{self.provider} sent {what}", error_kind="bad_response", http_status=self.http_status, billed=True,
+            request_id=self.request_id,
+        )  # fmt: skip
+
+    def reply(self) -> Reply:
+        if not self.choices_seen:
+            raise self.broken("an answer without choices")
+        if not self.done and self.finish_reason is None:
+            raise ProviderError(
+                f"{self.provider}: the reply ended early", error_kind="truncated", http_status=self.http_status,
+                billed=True, request_id=self.request_id,
+            )  # fmt: skip
+        return Reply(
+            content="".join(self.content),
+            reasoning="".join(self.reasoning) or None,
+            tool_calls=[tool_use(call) for _, call in sorted(self.calls.items())],
+            finish_reason=self.finish_reason,
+            usage=self.usage,
+            model=self.model,
+            request_id=self.request_id,
+            http_status=self.http_status,
+            **tokens(self.usage),
+        )
+
+
+def tool_use(call: Mapping[str, str]) -> dict[str, Any]:
+    """Return a tool call as a block; arguments that are no JSON stay a string."""
+    try:
+        arguments: Any = json.loads(call["arguments"] or "{}")
+    except ValueError:
+        arguments = call["arguments"]
+    return {"type": "tool_use", "id": call["id"], "name": call["name"], "input": arguments}
+
+
+def tokens(usage: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a usage object as the token and cost fields of a Reply; OpenAI's input includes the cached already."""
+    if not usage:
+        return {}
+    prompt, completion = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
+    cost = usage.get("cost")  # OpenRouter and gateways like it, in USD
+    return {
+        "input_tokens": usage.get("prompt_tokens"),
+        "cached_input_tokens": prompt.get("cached_tokens"),
+        "cache_write_tokens": prompt.get("cache_write_tokens"),
+        "output_tokens": usage.get("completion_tokens"),
+        "reasoning_tokens": completion.get("reasoning_tokens"),
+        "cost_usd": Decimal(str(cost)) if isinstance(cost, (int, float, str)) else None,
+    }
+
+
+def translate(error: openai.APIError, name: str, answered: bool) -> ProviderError:
+    """Return the SDK's error as ours."""
+    if isinstance(error, openai.APIStatusError):
+        status = error.status_code
+        kind = _KINDS.get(status, "server" if status >= 500 else "bad_request")
+        if getattr(error, "code", None) == "context_length_exceeded":
+            kind = "context_length"
+        return ProviderError(
+            f"{name} answered {status}: {said(error)}",
+            error_kind=kind,
+            http_status=status,
+            retry_after_s=retry_after_s(error.response.headers),
+            billed=status >= 500,
+            request_id=error.response.headers.get("x-request-id"),
+            hint="check the API key" if kind == "auth" else None,
+        )
+    if isinstance(error, openai.APITimeoutError):
+        return ProviderError(f"{name} did not answer in time", error_kind="timeout", billed=True)
+    if isinstance(error, openai.APIConnectionError):
+        where = str(error.request.url) if error.request else "the server"
+        return ProviderError(
+            f"{name}: no connection to {where}: {_reason(error.__cause__ or error)}",
+            error_kind="connection",
+            billed=answered or not _refused(error),
+            hint="is the server running?" if _refused(error) else None,
+        )
+    return ProviderError(f"{name}: {error.message}", error_kind="bad_response", billed=True)
+
+
+def said(error: openai.APIStatusError) -> str:
+    """Return what the server said in one short line."""
+    body = error.body
+    detail = body.get("message") if isinstance(body, dict) else None
+    return " ".join(str(detail or error.response.text or error.message).split())[:300] or "nothing"
+
+
+def retry_after_s(headers: Any) -> float | None:
+    """Return how long the server asks to wait, from its three forms: milliseconds, seconds, a date."""
+    if headers.get("retry-after-ms"):
+        try:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        except ValueError:
+            return None
+    value = headers.get("retry-after")
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        moment = email.utils.parsedate_tz(value)
+        return None if moment is None else max(0.0, email.utils.mktime_tz(moment) - time.time())
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """Return what the SDK's HTTP library raises while a body is read; its name changed between SDK versions."""
+    from openai import _base_client
+
+    library = getattr(_base_client, "httpx2", None) or _base_client.httpx
+    return (library.TransportError, library.StreamError)
+
+
+def _refused(error: Exception) -> bool:
+    return "refused" in _reason(error).lower() or "ConnectError" in type(error.__cause__).__name__
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

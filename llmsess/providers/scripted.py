@@ -1,0 +1,120 @@
+"""The offline provider that answers from a file: for demos, tests and rehearsals of what can go wrong.
+
+The model's name is the path of the file, `scripted/answers.yaml`, or any name whose `script` parameter is one. The
+file is a YAML or JSON list, or JSON lines; an entry is a text or an object with these keys, all optional:
+
+    prompt         answer only this prompt (exactly), whenever it comes; match: only prompts this regex finds
+    content        the answer; reasoning: the thinking before it; finish_reason: "stop"
+    usage          {input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens}
+    cost_usd       what it reports to have cost, as a string
+    delay_s        wait before the answer; chunk_delay_s: between its words
+    error          {kind, status, message, retry_after_s, after_words}: fail, after so many words if given
+
+An entry with prompt or match answers what it fits; the others answer the turns in order: the first the first, ...
+Tokens that `usage` leaves out are counted as words, cost and cached tokens are unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from llmsess.errors import InvalidInput, ProviderError
+from llmsess.providers.base import Delta, Provider, Reply, Request
+from llmsess.providers.echo import count_words
+
+TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+
+
+class Scripted(Provider):
+    name = "scripted"
+
+    def send(self, request: Request) -> Iterator[Delta | Reply]:
+        path = str(request.parameters.get("script") or request.model)
+        answer = choose(load(path), request, path)
+        time.sleep(float(answer.get("delay_s", 0)))
+        error = answer.get("error")
+        content, reasoning = str(answer.get("content", "")), answer.get("reasoning")
+        if error is not None and "after_words" not in error:
+            raise failure(error, billed=False)
+        if request.stream:
+            if reasoning:
+                yield Delta(reasoning=reasoning)
+            for i, piece in enumerate(re.findall(r"\s*\S+\s*", content)):
+                if error is not None and i >= int(error["after_words"]):
+                    raise failure(error, billed=True)
+                yield Delta(text=piece)
+                time.sleep(float(answer.get("chunk_delay_s", 0)))
+        if error is not None:
+            raise failure(error, billed=True)
+        yield reply(answer, request, content, reasoning)
+
+
+def load(path: str) -> list[dict[str, Any]]:
+    """Return the entries of a script; raises InvalidInput where the file is missing or is none."""
+    import yaml  # here: JSON lines do without
+
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the script {path} cannot be read", hint="a model scripted/PATH answers from PATH") from error
+    try:
+        if path.endswith(".jsonl"):
+            entries: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            entries = yaml.safe_load(text)
+    except ValueError as error:
+        raise InvalidInput(f"the script {path} is no JSON lines: {error}") from error
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"the script {path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, (str, dict)) for entry in entries):
+        raise InvalidInput(f"the script {path} is no list of answers")
+    return [{"content": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+def choose(entries: list[dict[str, Any]], request: Request, path: str) -> dict[str, Any]:
+    """Return the entry that answers the request; raises ProviderError when the script has none."""
+    prompts = [turn.content for turn in request.turns if turn.role == "user"]
+    last = prompts[-1] if prompts else ""
+    for entry in entries:
+        if entry.get("prompt") == last or ("match" in entry and re.search(entry["match"], last)):
+            return entry
+    in_order = [entry for entry in entries if "prompt" not in entry and "match" not in entry]
+    if 0 < len(prompts) <= len(in_order):
+        return in_order[len(prompts) - 1]
+    raise ProviderError(f"the script {path} has no answer for turn {len(prompts)}", error_kind="bad_request")
+
+
+def failure(error: Mapping[str, Any], *, billed: bool) -> ProviderError:
+    """Return the error that an entry asks for."""
+    return ProviderError(
+        str(error.get("message", "the script says: fail")),
+        error_kind=str(error.get("kind", "server")),
+        http_status=error.get("status"),
+        retry_after_s=error.get("retry_after_s"),
+        billed=billed,
+    )
+
+
+def reply(answer: Mapping[str, Any], request: Request, content: str, reasoning: str | None) -> Reply:
+    """Return an entry's reply, what `usage` leaves out counted in words."""
+    counted = {
+        "input_tokens": count_words(request.system, *(turn.content for turn in request.turns)),
+        "output_tokens": count_words(content, reasoning),
+    }
+    usage = counted | {key: int(value) for key, value in (answer.get("usage") or {}).items() if key in TOKENS}
+    cost = answer.get("cost_usd")
+    return Reply(
+        content=content,
+        reasoning=reasoning,
+        finish_reason=str(answer.get("finish_reason", "stop")),
+        usage=usage,
+        cost_usd=None if cost is None else Decimal(str(cost)),
+        model=request.model,
+        **usage,
+    )

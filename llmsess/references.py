@@ -1,0 +1,68 @@
+"""How a person names a row: a uuid or a unique prefix of 4+ characters, an exact title or name, or @last."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+from peewee import Field, Model
+
+from llmsess.errors import Ambiguous, InvalidInput, NotFound
+from llmsess.texts import one_line
+
+M = TypeVar("M", bound=Model)
+_UUID_PREFIX = re.compile(r"[0-9a-f]{4,32}")
+CANDIDATES_SHOWN = 5
+
+
+def resolve(
+    model: type[M], reference: Any, thing: str, *, name: Field | None, latest: Field | None = None, visible: Any = None
+) -> M:
+    """Return the one row that the reference means; a row of the model is returned as it is.
+
+    `name` is the field an exact text is compared with, `latest` the one that orders @last, `visible` a condition.
+    Raises InvalidInput (empty), NotFound, Ambiguous.
+    """
+    if isinstance(reference, model):
+        return reference
+    text = str(reference).strip()
+    if not text:
+        raise InvalidInput(f"an empty reference names no {thing}", hint=f"llmsess {thing} list")
+    query = model.select() if visible is None else model.select().where(visible)
+    if text == "@last" and latest is not None:
+        row = query.order_by(latest.desc(), model._meta.primary_key.desc()).first()
+        if row is None:
+            raise NotFound(thing, text, hint="there is none yet")
+        return row  # type: ignore[no-any-return]
+    quoted = len(text) > 2 and text[0] == text[-1] and text[0] in "\"'"
+    rows = [] if quoted else _by_prefix(model, query, text)
+    if not rows and name is not None:
+        rows = list(query.where(name == (text[1:-1] if quoted else text)).limit(CANDIDATES_SHOWN + 1))
+    if len(rows) == 1:
+        return rows[0]
+    if rows:
+        raise Ambiguous(thing, one_line(text, 60), [_label(row, name) for row in rows[:CANDIDATES_SHOWN]])
+    raise NotFound(thing, one_line(text, 60), near=_nearest(query, name, text) if name is not None else None)
+
+
+def _by_prefix(model: type[M], query: Any, text: str) -> list[M]:
+    """Return rows whose uuid begins so, by a range: LIKE would read the whole index."""
+    if "uuid" not in model._meta.fields or not _UUID_PREFIX.fullmatch(text.lower()):
+        return []
+    low = text.lower()
+    uuid = model._meta.fields["uuid"]
+    return list(query.where((uuid >= low) & (uuid < low + "g")).order_by(uuid).limit(CANDIDATES_SHOWN + 1))
+
+
+def _label(row: Any, name: Field | None) -> str:
+    title = getattr(row, name.name) if name is not None else None
+    identity = row.uuid[:8] if hasattr(row, "uuid") else str(row)
+    return f"{identity} {one_line(title, 30)}".strip() if title else identity
+
+
+def _nearest(query: Any, name: Field, text: str) -> str | None:
+    import difflib
+
+    rows = query.where(name.is_null(False)).order_by(name.model._meta.primary_key.desc()).limit(500)
+    near = difflib.get_close_matches(text[:200], [str(getattr(row, name.name))[:200] for row in rows], 1)
+    return one_line(near[0], 60) if near else None

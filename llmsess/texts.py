@@ -1,0 +1,87 @@
+"""Text at the door and in storage.
+
+Text is cleaned once, when it enters: a NUL or a lone surrogate becomes U+FFFD, since no database may be asked to keep
+them. A settled text above 64 KiB is stored once in `texts`, and its message keeps the first 1 KiB and the hash;
+`WHOLE` is the SQL that gives it back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from typing import Any
+
+from llmsess.db import database
+
+LARGE_TEXT_BYTES = 64 * 1024  # above this a settled text lies in `texts`, once
+TEXT_HEAD_BYTES = 1024  # how much of a large text its message keeps
+FIELDS = ("content", "reasoning", "tool_text")
+_UNCLEAN = re.compile("[\x00\ud800-\udfff]")
+_CONTROL = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def clean(text: str) -> str:
+    """Return the text with every NUL and lone surrogate as U+FFFD."""
+    return _UNCLEAN.sub("\ufffd", text) if _UNCLEAN.search(text) else text
+
+
+def clean_json(value: Any) -> Any:
+    """Return a JSON value whose strings are clean and whose numbers are finite (NaN becomes the string "NaN")."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {clean(str(key)): clean_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean_json(item) for item in value]
+    return value
+
+
+def without_controls(text: str) -> str:
+    """Return the text without terminal control sequences, newlines and tabs kept, so that showing it is harmless."""
+    return _CONTROL.sub("", text) if _CONTROL.search(text) else text
+
+
+def one_line(text: str, width: int) -> str:
+    """Return the text on one line of at most `width` characters, cut with an ellipsis."""
+    line = " ".join(without_controls(text[: width * 8]).split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def is_large(text: str | None) -> bool:
+    """Return whether a text belongs into `texts`."""
+    if text is None or len(text) * 4 <= LARGE_TEXT_BYTES:
+        return False
+    return len(text) > LARGE_TEXT_BYTES or len(text.encode()) > LARGE_TEXT_BYTES
+
+
+def stored(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a settled message's fields as they are stored: large texts moved into `texts`, within the transaction."""
+    changed = {}
+    for name in FIELDS:
+        text = fields.get(name)
+        if is_large(text):
+            assert text is not None
+            changed[name], changed[f"{name}_sha256"] = keep(text)
+    return fields | changed if changed else fields
+
+
+def keep(text: str) -> tuple[str, str]:
+    """Store a large text once; return its head and its hash."""
+    data = text.encode()
+    sha256 = hashlib.sha256(data).hexdigest()
+    database.execute_sql(
+        "INSERT INTO texts (sha256, content, size_bytes) VALUES (?, ?, ?) ON CONFLICT (sha256) DO NOTHING",
+        (sha256, text, len(data)),
+    )
+    return data[:TEXT_HEAD_BYTES].decode(errors="ignore"), sha256
+
+
+def whole(row: str, name: str) -> str:
+    """Return the SQL of a message's whole text; `row` is the table's alias."""
+    return (
+        f"CASE WHEN {row}.{name}_sha256 IS NULL THEN {row}.{name} "
+        f"ELSE (SELECT t.content FROM texts t WHERE t.sha256 = {row}.{name}_sha256) END"
+    )
