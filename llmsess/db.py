@@ -359,7 +359,8 @@ def insert_row(model: type[Model], **values: Any) -> int:
 
 def _plan_insert(model: type[Model], names: tuple[str, ...]) -> tuple[str, list[Converter | None], list[Any]]:
     fields = [field_of(model, name) for name in names]
-    rest = [field for field in model._meta.sorted_fields if field.default is not None and field not in fields]
+    given = {field.name for field in fields}  # names: fields compare into SQL
+    rest = [field for field in model._meta.sorted_fields if field.default is not None and field.name not in given]
     columns = ", ".join(f'"{field.column_name}"' for field in fields + rest)
     marks = ", ".join("?" * (len(fields) + len(rest)))
     sql = f'INSERT INTO "{model._meta.table_name}" ({columns}) VALUES ({marks})'

@@ -201,10 +201,20 @@ def by_id(session_id: int) -> Session:
 
 
 def get(reference: str | Session) -> Session:
-    """Return the session of that uuid or prefix, exact title, or @last; raises NotFound, Ambiguous, InvalidInput."""
+    """Return the session of that uuid or prefix, exact title, or @last, as it is now.
+
+    Raises NotFound, Ambiguous, InvalidInput.
+    """
+    if isinstance(reference, Session):
+        return by_id(reference.id)
     return resolve(
         Session, reference, "session", name=Session.title, latest=Session.last_activity_at, visible=VISIBLE
     )
+
+
+def id_of(reference: str | Session) -> int:
+    """Return the inner id of a session, without a query where its row is given."""
+    return int(reference.id if isinstance(reference, Session) else get(reference).id)
 
 
 def get_message(reference: str | Message) -> Message:
@@ -225,14 +235,14 @@ def append(session: str | Session, role: str, content: str | Sequence[Any], **fi
     `content` is a text or a list of blocks (see parts.py); `fields` are columns of a message. Raises NotFound,
     InvalidInput.
     """
-    with growing(get(session).id) as end:
+    with growing(id_of(session)) as end:
         return end.add(role, content, **fields)
 
 
 def extend(session: str | Session, messages: Iterable[dict[str, Any] | tuple[str, str]]) -> list[Message]:
     """Write several messages in one transaction and return them; each is (role, content) or a dict with both."""
     written = []
-    with growing(get(session).id) as end:
+    with growing(id_of(session)) as end:
         for item in messages:
             fields = dict(item) if isinstance(item, dict) else {"role": item[0], "content": item[1]}
             written.append(end.add(fields.pop("role"), fields.pop("content"), **fields))
@@ -244,8 +254,13 @@ def path(session: str | Session, *, last: int | None = None, at: str | Message |
 
     `last` limits them to the newest so many.
     """
-    head = get_message(at).id if at is not None else get(session).head_id
+    head = get_message(at).id if at is not None else _head_of(id_of(session))
     return [] if head is None else path_to(head, last=last)
+
+
+def _head_of(session_id: int) -> int | None:
+    row = database.execute_sql("SELECT head_id FROM sessions WHERE id = ?", (session_id,)).fetchone()
+    return row[0] if row else None
 
 
 def path_to(message_id: int, *, last: int | None = None) -> list[Message]:
@@ -257,7 +272,7 @@ def path_to(message_id: int, *, last: int | None = None) -> list[Message]:
 
 def nodes(session: str | Session) -> list[Message]:
     """Return every message written in the session, on its path or not, in the order of writing."""
-    return [_read(row) for row in database.execute_sql(_OWN, (get(session).id,)).fetchall()]
+    return [_read(row) for row in database.execute_sql(_OWN, (id_of(session),)).fetchall()]
 
 
 def fork(session: str | Session, at: str | Message | None = None, *, title: str | None = None) -> Session:

@@ -1,0 +1,208 @@
+"""What an importer is: something that reads a file of a format and yields neutral records, without a database.
+
+An importer is a module with four names: `NAME`, `DESCRIPTION`, `matches(head)` and `read(source)`. `matches` tells by the
+shape of the first record whether a file is of its format; `read` yields, in the order of the file,
+
+    SessionRecord   before the first message of a session
+    MessageRecord   a message, with the input records it was made of
+    TitleRecord     a record that titles a session, after the messages of the file
+    Ignored, Bad    an input record that is no message, or that cannot be read
+
+Every input record (a line, or an object of an array) is named in exactly one of them, so that dispositions add up.
+External ids must be unique in the format. `transfer` decides what is new.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Protocol
+
+from llmsess.catalog import Usage
+from llmsess.parts import Packed
+
+MAX_LINE_BYTES = 256 * 1024 * 1024  # a longer line is reported as bad, so that a wrong file cannot fill the memory
+
+
+class InputRecord(NamedTuple):
+    """One input record: its line (from 1), its bytes, its own id (None: it has none)."""
+
+    line: int
+    raw: bytes
+    external_id: str | None = None
+
+
+@dataclass(slots=True)
+class SessionRecord:
+    """A conversation of the source. `relation` to the parent is fork, subagent or resume."""
+
+    external_id: str
+    title: str | None = None
+    project: str | None = None
+    model: str | None = None  # provider/name
+    started_at: datetime | None = None
+    system_prompt: str | None = None
+    parent_external_id: str | None = None
+    relation: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class MessageRecord:
+    """A message of the source. `parent` is the external id of the message before it, None for a root."""
+
+    session: str
+    external_id: str
+    parent: str | None
+    role: str
+    origin: str
+    packed: Packed
+    model: str | None = None  # provider/name
+    usage: Usage = Usage()
+    raw_usage: Mapping[str, Any] | None = None
+    cost_usd: Decimal | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    created_at: datetime | None = None
+    metadata: dict[str, Any] | None = None
+    records: list[InputRecord] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class TitleRecord:
+    """A record that titles a session: the one of that external id, or the one that holds that message."""
+
+    target: str
+    title: str
+    record: InputRecord
+    is_message: bool = False
+
+
+@dataclass(slots=True)
+class Ignored:
+    """A record of the format that is no message; `problem` says what is odd about it, if anything."""
+
+    record: InputRecord
+    problem: str | None = None
+
+
+@dataclass(slots=True)
+class Bad:
+    """A record that cannot be read, and why."""
+
+    record: InputRecord
+    problem: str
+
+
+Item = SessionRecord | MessageRecord | TitleRecord | Ignored | Bad
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to read; `path` names it, `open()` gives its bytes, decompressed where it is gzipped."""
+
+    path: Path
+
+    def open(self) -> IO[bytes]:
+        file = self.path.open("rb")
+        if file.peek(2)[:2] == b"\x1f\x8b":
+            return io.BufferedReader(gzip.GzipFile(fileobj=file))  # type: ignore[type-var]
+        return file
+
+    def head(self) -> list[Any]:
+        """Return the first parseable records, to tell the format by their shape: of JSON lines, or of one document."""
+        with self.open() as file:
+            start = file.read(4 * 1024 * 1024)
+        records = []
+        for line in start.split(b"\n")[:50]:
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                continue
+        if any(isinstance(record, dict) for record in records):
+            return records
+        return self._document()
+
+    def _document(self) -> list[Any]:
+        if self.path.stat().st_size > MAX_LINE_BYTES:
+            return []
+        with self.open() as file:
+            try:
+                document = json.load(file)
+            except ValueError:
+                return []
+        return document[:50] if isinstance(document, list) else [document]
+
+
+class Importer(Protocol):
+    """A module of this package."""
+
+    NAME: str
+    DESCRIPTION: str
+
+    def matches(self, head: list[Any]) -> bool: ...
+
+    def read(self, source: Source) -> Iterator[Item]: ...
+
+
+def lines(file: IO[bytes]) -> Iterator[tuple[InputRecord, Any, str | None]]:
+    """Yield each line of JSON lines as (record, value, problem); blank lines are none, a problem has no value."""
+    number = 0
+    while raw := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(raw) > MAX_LINE_BYTES:
+            while raw and not raw.endswith(b"\n"):
+                raw = file.readline(MAX_LINE_BYTES)
+            yield InputRecord(number, b""), None, "the line is longer than 256 MiB"
+            continue
+        raw = raw.strip()
+        if number == 1:
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        if not raw:
+            continue
+        record = InputRecord(number, raw)
+        try:
+            yield record, json.loads(raw), None
+        except (ValueError, RecursionError) as error:
+            yield record, None, _json_problem(error)
+
+
+def _json_problem(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"no JSON: {error.msg.lower()} (column {error.colno})"
+    return "no JSON: nested too deeply" if isinstance(error, RecursionError) else f"no UTF-8 or no JSON: {error}"
+
+
+def objects(items: Iterable[Any]) -> Iterator[tuple[InputRecord, Any, str | None]]:
+    """Yield each object of an array as `lines()` yields lines, counted from 1."""
+    for number, value in enumerate(items, 1):
+        yield InputRecord(number, json.dumps(value, ensure_ascii=False).encode(errors="replace")), value, None
+
+
+def moment(value: Any) -> datetime | None:
+    """Return an ISO 8601 text or epoch seconds as an aware UTC time, None for anything else."""
+    try:
+        if isinstance(value, str):
+            parsed = datetime.fromisoformat(value)
+            return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def whole_number(value: Any) -> int | None:
+    """Return a token count that can be one, None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+
+
+def text_or_none(value: Any) -> str | None:
+    """Return a text that is not empty, None for anything else."""
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,114 @@
+"""What an import can only settle when more has come: late parents, parents of sessions, titles told in other files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+
+from llmsess.db import database
+from llmsess.importers.base import TitleRecord
+from llmsess.texts import clean
+
+WAITING = "waiting for its session"  # the problem of a title whose session has not come
+
+_CHILDREN = """
+    SELECT child.id, parent.id, child.external_id FROM messages child
+    JOIN sessions s ON s.id = child.session_id
+    JOIN messages parent ON parent.external_id = child.parent_external_id
+    AND parent.session_id IN (s.id, s.parent_session_id)
+    WHERE child.parent_external_id IS NOT NULL AND s.source = ? ORDER BY child.id
+"""
+_BELOW = """
+    WITH RECURSIVE below (id) AS (
+        SELECT ? UNION SELECT m.id FROM below b JOIN messages m ON m.parent_id = b.id
+    )
+"""
+_PARENTS = """
+    UPDATE sessions SET
+        parent_session_id = (SELECT p.id FROM sessions p WHERE p.source = sessions.source
+            AND p.external_id = sessions.parent_external_id),
+        parent_external_id = NULL
+    WHERE parent_external_id IS NOT NULL AND source = ? AND EXISTS (
+        SELECT 1 FROM sessions p WHERE p.source = sessions.source AND p.external_id = sessions.parent_external_id
+    )
+"""
+
+
+def link(source: str) -> Iterator[tuple[int, str]]:
+    """Settle what waits in a format; yield (line, problem) of each circle, whose messages stay roots.
+
+    Call it inside a transaction.
+    """
+    database.execute_sql(_PARENTS, (source,))
+    for child, parent, external_id in database.execute_sql(_CHILDREN, (source,)).fetchall():
+        if _is_below(parent, child):
+            yield _line_of(child), f"message {external_id} is its own ancestor: it stays a root"
+        else:
+            _hang(child, parent)
+    _give_waiting_titles(source)
+
+
+def _is_below(message: int, root: int) -> bool:
+    row = database.execute_sql(f"{_BELOW} SELECT 1 FROM below WHERE id = ?", (root, message)).fetchone()
+    return row is not None
+
+
+def _hang(child: int, parent: int) -> None:
+    """Hang a subtree under its parent, every position moved along."""
+    position = database.execute_sql("SELECT position FROM messages WHERE id = ?", (parent,)).fetchone()[0]
+    database.execute_sql("UPDATE messages SET parent_id = ?, parent_external_id = NULL WHERE id = ?", (parent, child))
+    database.execute_sql(
+        f"{_BELOW} UPDATE messages SET position = position + ? WHERE id IN (SELECT id FROM below)", (child, position)
+    )
+
+
+def _line_of(message: int) -> int:
+    row = database.execute_sql("SELECT min(line) FROM import_records WHERE message_id = ?", (message,)).fetchone()
+    return int(row[0] or 0)
+
+
+# Titles
+
+
+def title_key(item: TitleRecord) -> str:
+    """Return what identifies a title record: what it titles, and the title."""
+    return f"title:{item.target}:{hashlib.sha256(item.title.encode(errors='replace')).hexdigest()[:8]}"
+
+
+def is_told(item: TitleRecord) -> bool:
+    """Return whether an import has met this title before."""
+    sql = "SELECT 1 FROM import_records WHERE external_id = ? LIMIT 1"
+    return database.execute_sql(sql, (title_key(item),)).fetchone() is not None
+
+
+def titled_session(source: str, item: TitleRecord) -> int | None:
+    """Return the inner id of the session that a record titles: its own, or that of the message it names."""
+    if not item.is_message:
+        sql = "SELECT id FROM sessions WHERE source = ? AND external_id = ? AND status <> 'deleted'"
+        row = database.execute_sql(sql, (source, item.target)).fetchone()
+        return int(row[0]) if row else None
+    return _session_of_message(source, item.target)
+
+
+def _session_of_message(source: str, external_id: str) -> int | None:
+    sql = """
+        SELECT m.session_id FROM messages m JOIN sessions s ON s.id = m.session_id
+        WHERE s.source = ? AND s.status <> 'deleted' AND (
+            m.external_id = ? OR m.id IN (SELECT message_id FROM import_records WHERE external_id = ?)
+        ) ORDER BY m.id LIMIT 1
+    """
+    row = database.execute_sql(sql, (source, external_id, external_id)).fetchone()
+    return int(row[0]) if row else None
+
+
+def _give_waiting_titles(source: str) -> None:
+    sql = "SELECT id, external_id, raw FROM import_records WHERE external_id >= 'title:' AND external_id < 'title;' AND problem = ?"
+    for row_id, key, raw in database.execute_sql(sql, (WAITING,)).fetchall():
+        target = key.removeprefix("title:").rpartition(":")[0]
+        session_id = _session_of_message(source, target)
+        if session_id is not None:
+            title = clean(str(json.loads(zlib.decompress(raw)).get("summary", "")))
+            database.execute_sql("UPDATE sessions SET title = ? WHERE id = ?", (title, session_id))
+            database.execute_sql("UPDATE import_records SET problem = NULL WHERE id = ?", (row_id,))

@@ -1,0 +1,254 @@
+"""Full-text search over messages: any text is a valid query.
+
+Words are ANDed; "phrases", -exclusion, AND, OR and NOT in capitals and prefix* work; a query of exclusions only finds
+nothing. Chinese, Japanese, Korean and Thai text is looked for as it stands, since the index knows no words in it; so is
+a single word that the index does not find anywhere. Hits are ranked by bm25, newest first on request; where more than
+50,000 messages match, the newest 50,000 are ranked and `Hits.truncated` says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from llmsess import catalog
+from llmsess.db import database
+from llmsess.errors import InvalidInput
+from llmsess.models import MessageIndex, parse_time, time_text
+from llmsess.snippets import END, START, snippet
+from llmsess.texts import FIELDS, clean, whole
+
+RANKED = 50_000  # hits that are ranked; ranking more takes longer than a person waits
+_SCRIPTS = "\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+_UNSPACED = re.compile(f"[{_SCRIPTS}]")
+_TERM = re.compile(r'(?P<minus>-)?(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
+SCOPES = {"content": "content", "reasoning": "reasoning", "tools": "tool_text"}
+DEFAULT_SCOPES = ("content", "reasoning")
+
+
+@dataclass(frozen=True)
+class SearchFilter:
+    """Where and what to search; None means any. Times bound when a message was said."""
+
+    roles: Sequence[str] = ()
+    scopes: Sequence[str] = DEFAULT_SCOPES  # of content, reasoning, tools
+    project: str | None = None
+    model: str | None = None
+    tag: str | None = None
+    type: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    sort: str = "relevance"  # or newest
+    limit: int = 20
+
+    def columns(self) -> list[str]:
+        """Return the indexed columns to search; raises InvalidInput for an unknown scope."""
+        unknown = [scope for scope in self.scopes if scope not in SCOPES]
+        if unknown or not self.scopes:
+            raise InvalidInput(f'"{", ".join(unknown)}" is nothing to search in', hint=f"--in {', '.join(SCOPES)}")
+        return [SCOPES[scope] for scope in self.scopes]
+
+    def conditions(self) -> tuple[list[str], list[Any]]:
+        """Return SQL conditions over `messages m` and `sessions s`; raises NotFound, InvalidInput."""
+        wheres: list[str] = []
+        values: list[Any] = []
+        if self.roles:
+            wheres.append(f"m.role IN ({', '.join('?' * len(self.roles))})")
+            values.extend(self.roles)
+        if self.project is not None:
+            wheres.append("s.project_id = ?")
+            values.append(catalog.get_project(self.project).id)
+        if self.model is not None:
+            wheres.append("coalesce(m.model_id, s.model_id) = ?")
+            values.append(catalog.get_model(self.model).id)
+        if self.tag is not None:
+            wheres.append("s.id IN (SELECT session_id FROM session_tags WHERE tag = ?)")
+            values.append(self.tag.lower())
+        if self.type is not None:
+            wheres.append("s.session_type = ?")
+            values.append(self.type)
+        for moment, comparison in ((self.since, ">="), (self.until, "<")):
+            if moment is not None:
+                wheres.append(f"m.created_at {comparison} ?")
+                values.append(time_text(moment))
+        return wheres, values
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A message that matches. `score` is higher for better, 0 where hits are not ranked."""
+
+    session_id: str
+    session_title: str | None
+    message_id: str
+    position: int
+    role: str
+    created_at: datetime | None
+    snippet: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The best hits, and whether there were more than can be ranked."""
+
+    hits: list[Hit] = field(default_factory=list)
+    truncated: bool = False
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+
+def find(query: str, filter: SearchFilter | None = None) -> Hits:
+    """Return the messages that match a query, best first; every text is a query. Raises InvalidInput, NotFound."""
+    chosen = filter or SearchFilter()
+    if chosen.sort not in ("relevance", "newest"):
+        raise InvalidInput(f'"{chosen.sort}" is no order', hint="--sort relevance or newest")
+    text = clean(query).replace("\ufffd", " ")
+    if _UNSPACED.search(text):
+        return _scan(text, chosen)
+    match = match_expression(text)
+    if match is None:
+        return Hits()
+    found = _ranked(match, chosen)
+    return found if found.hits else _substring(text, chosen)
+
+
+def match_expression(text: str) -> str | None:
+    """Return a query as FTS5 syntax, None where nothing is looked for; playhouse repairs whatever is odd."""
+    # FTS5Model itself has no columns, so that "reasoning: x" in pasted text is words, not a column filter.
+    expression = super(MessageIndex, MessageIndex).web_query(text)
+    return None if expression == '""' else expression
+
+
+# Ranked search in the index
+
+_JOINS = "JOIN messages m ON m.id = f.rowid JOIN sessions s ON s.id = m.session_id"
+_ROW = "s.uuid, s.title, m.uuid, m.position, m.role, m.created_at"
+_MARKS = ", ".join(f"highlight(messages_fts, {i}, '{START}', '{END}')" for i in range(len(FIELDS)))
+
+
+def _ranked(match: str, filter: SearchFilter) -> Hits:
+    columns = filter.columns()
+    expression = match if len(columns) == len(FIELDS) else f"{{{' '.join(columns)}}} : ({match})"
+    wheres, values = filter.conditions()
+    floor = _floor(expression, wheres, values)
+    conditions = " AND ".join(["messages_fts MATCH ?", *(["f.rowid > ?"] if floor else []), *wheres])
+    # MATCH stays outermost and sorts by rank itself, so that marks are made for the rows shown only.
+    order = "f.rank" if filter.sort == "relevance" else "m.created_at DESC, m.id DESC"
+    sql = f"SELECT {_ROW}, -f.rank, {_MARKS} FROM messages_fts f CROSS {_JOINS} WHERE {conditions} ORDER BY {order} LIMIT ?"
+    if filter.sort == "newest":
+        return _newest(expression, conditions, values, floor, filter, columns)
+    given = [expression, *([floor] if floor else []), *values, filter.limit]
+    rows = database.execute_sql(sql, given).fetchall()
+    return Hits([_hit(row[:6], row[6], _marked(row[7:], columns)) for row in rows], floor is not None)
+
+
+def _newest(
+    expression: str, conditions: str, values: list[Any], floor: int | None, filter: SearchFilter, columns: list[str]
+) -> Hits:
+    """Return the newest hits: their ids by time first, marks for those only."""
+    given = [expression, *([floor] if floor else []), *values, filter.limit]
+    ids = database.execute_sql(
+        f"SELECT f.rowid FROM messages_fts f CROSS {_JOINS} WHERE {conditions} ORDER BY m.created_at DESC, m.id DESC LIMIT ?",
+        given,
+    ).fetchall()
+    sql = f"SELECT {_ROW}, {_MARKS} FROM messages_fts f CROSS {_JOINS} WHERE messages_fts MATCH ? AND f.rowid = ?"
+    rows = [database.execute_sql(sql, (expression, row[0])).fetchone() for row in ids]
+    return Hits([_hit(row[:6], 0.0, _marked(row[6:], columns)) for row in rows], floor is not None)
+
+
+def _floor(expression: str, wheres: list[str], values: list[Any]) -> int | None:
+    """Return the id below which hits are not ranked, None where all are."""
+    if wheres:
+        sql = f"SELECT f.rowid FROM messages_fts f CROSS {_JOINS} WHERE messages_fts MATCH ? AND {' AND '.join(wheres)} "
+    else:
+        sql = "SELECT f.rowid FROM messages_fts f WHERE messages_fts MATCH ? "
+    row = database.execute_sql(sql + "ORDER BY f.rowid DESC LIMIT 1 OFFSET ?", [expression, *values, RANKED]).fetchone()
+    return int(row[0]) if row else None
+
+
+def _marked(texts: Sequence[str | None], columns: Sequence[str]) -> str:
+    """Return the first of the searched texts that has a match, else the first that is there."""
+    searched = [text for text, name in zip(texts, FIELDS, strict=True) if text and name in columns]
+    return next((text for text in searched if START in text), searched[0] if searched else "")
+
+
+def _hit(row: Sequence[Any], score: float, marked: str) -> Hit:
+    moment = parse_time(row[5]) if row[5] else None
+    return Hit(row[0], row[1], row[2], row[3], row[4], moment, snippet(marked), round(float(score), 4))
+
+
+# Search for text as it stands
+
+Terms = tuple[list[str], list[str]]  # what must be there, and what must not
+
+
+def alternatives(text: str) -> list[Terms]:
+    """Return the terms of a query, one pair for each side of an OR."""
+    found: list[Terms] = [([], [])]
+    negated = False
+    for match in _TERM.finditer(text):
+        operator = match["word"] if match["word"] in ("AND", "OR", "NOT") else None
+        if operator == "OR":
+            found.append(([], []))
+        term = (match["phrase"] if match["phrase"] is not None else match["word"].strip("()*")).strip()
+        if term and operator is None:
+            found[-1][1 if negated or match["minus"] else 0].append(term)
+        negated = operator == "NOT"
+    return [side for side in found if side[0]]
+
+
+def _substring(text: str, filter: SearchFilter) -> Hits:
+    """Look for a word inside words, where the index found none: only for a query that is one plain word."""
+    word = text.strip()
+    if not re.fullmatch(r"[\w.\-]{3,}", word) or word.startswith("-"):
+        return Hits()
+    return _scan(word, filter)
+
+
+def _scan(text: str, filter: SearchFilter) -> Hits:
+    """Look for each term in the texts themselves, newest first, the cheap conditions before."""
+    sides = alternatives(text)
+    if not sides:
+        return Hits()
+    wheres, values = filter.conditions()
+    searched = [whole("m", name) for name in filter.columns()]
+    tests = []
+    for wanted, unwanted in sides:
+        side = [_test(term, searched, values) for term in wanted]
+        side += [f"NOT {_test(term, searched, values)}" for term in unwanted]
+        tests.append(f"({' AND '.join(side)})")
+    wheres = [*wheres, "m.status NOT IN ('pending', 'streaming')", f"({' OR '.join(tests)})"]
+    sql = (
+        f"SELECT {_ROW}, {', '.join(searched)} FROM messages m CROSS JOIN sessions s ON s.id = m.session_id "
+        f"WHERE {' AND '.join(wheres)} ORDER BY {'m.created_at DESC, ' if filter.sort == 'newest' else ''}m.id DESC LIMIT ?"
+    )
+    rows = database.execute_sql(sql, [*values, filter.limit]).fetchall()
+    every = [term for wanted, _ in sides for term in wanted]
+    return Hits([_hit(row[:6], 0.0, _mark_terms(row[6:], every)) for row in rows])
+
+
+def _test(term: str, searched: list[str], values: list[Any]) -> str:
+    """Return the test for a term in any searched text; instr where there is no case, four times as fast as LIKE."""
+    if term.lower() == term.upper():
+        test, value = "instr({text}, ?) > 0", term
+    else:
+        escaped = term.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        test, value = "{text} LIKE ? ESCAPE '\\'", f"%{escaped}%"
+    values.extend([value] * len(searched))
+    return "(" + " OR ".join(f"coalesce({test.format(text=text)}, 0)" for text in searched) + ")"
+
+
+def _mark_terms(texts: Sequence[str | None], wanted: list[str]) -> str:
+    pattern = re.compile("|".join(re.escape(term) for term in sorted(wanted, key=len, reverse=True)), re.IGNORECASE)
+    for text in texts:
+        if text and pattern.search(text):
+            return pattern.sub(lambda found: f"{START}{found[0]}{END}", text)
+    return next((text for text in texts if text), "")

@@ -1,0 +1,472 @@
+"""Entering the records of one file: staged in a TEMP table, entered by one INSERT..SELECT a chunk.
+
+Each chunk is one transaction, so that a cut leaves a prefix that the next import completes. A message is the same as
+one we have where its external id is that of a message of its session, or of any other with the same text (a resumed
+file repeats another's lines; unrelated files may use the same ids). A message whose parent has not come yet waits with
+`parent_external_id`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from llmsess import catalog, linking, sessions, texts
+from llmsess.db import converter, database, field_of, insert_row, update_row
+from llmsess.importers.base import (
+    Bad,
+    Ignored,
+    Importer,
+    InputRecord,
+    Item,
+    MessageRecord,
+    SessionRecord,
+    Source,
+    TitleRecord,
+)
+from llmsess.models import LanguageModel, Message, Session, new_uuid, now, time_text
+
+CHUNK_RECORDS = 5_000  # a chunk ends after so many records,
+CHUNK_S = 0.25  # after so long, for it holds the write lock while it is entered,
+CHUNK_BYTES = 16 * 1024 * 1024  # or after so much text, for it lies in memory
+OPENING_CHARACTERS = 64  # of a text, compared to tell whether two messages are the same
+MAX_ERROR_CHARACTERS = 300
+
+
+class Report(Protocol):
+    """Where the counts of a file go; `transfer.SourceReport` is one."""
+
+    sessions: int
+    messages: int
+    records: Any
+
+    def add_problem(self, line: int, message: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Known:
+    """A message that the database has, or will have at the end of the chunk."""
+
+    id: int
+    session_id: int
+    position: int
+    role: str
+    length: int
+    opening: str
+    output_tokens: int | None
+
+
+@dataclass(slots=True)
+class Growth:
+    """A session while a chunk is entered."""
+
+    id: int
+    head_id: int | None
+    next_sequence: int
+    deleted: bool
+    movable: bool  # the head was set by an import, so a further one may move it
+    title: str | None
+    latest: str
+    earliest: str | None
+    dirty: bool = False
+
+
+_STAGED = (
+    "id", "uuid", "session_id", "sequence_number", "parent_id", "parent_external_id", "position", "role", "origin",
+    "status", "content", "reasoning", "tool_text", "parts", "content_sha256", "reasoning_sha256", "tool_text_sha256",
+    "model_id", "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
+    "usage", "cost", "cost_source", "finish_reason", "error", "external_id", "metadata", "created_at", "completed_at",
+)  # fmt: skip
+_JSON = [(name, converter(field_of(Message, name))) for name in ("parts", "usage", "metadata")]
+_STAGE = f"INSERT INTO staged ({', '.join(_STAGED)}) VALUES ({', '.join('?' * len(_STAGED))})"
+_ENTER = f"INSERT INTO messages ({', '.join(_STAGED)}) SELECT {', '.join(_STAGED)} FROM staged ORDER BY id"
+_LOG = """
+    INSERT INTO import_records (source_id, line, external_id, message_id, disposition, problem, raw)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+_GROWTH = """
+    SELECT s.head_id, s.next_sequence, s.status = 'deleted', s.head_id IS NULL OR m.external_id IS NOT NULL, s.title,
+    s.last_activity_at, s.started_at FROM sessions s LEFT JOIN messages m ON m.id = s.head_id WHERE s.id = ?
+"""
+_GROW = """
+    UPDATE sessions SET head_id = ?, next_sequence = ?, title = ?, started_at = ?,
+    last_activity_at = coalesce(nullif(?, ''), last_activity_at) WHERE id = ?
+"""
+
+
+def enter(source: Source, importer: Importer, report: Report, *, keep_raw: bool = True) -> None:
+    """Enter a file's records into the database and count in the report what became of them."""
+    file = _File(source, importer, report, keep_raw)
+    columns = ", ".join(_STAGED)
+    database.execute_sql(f"CREATE TEMP TABLE IF NOT EXISTS staged ({columns})")
+    for items in chunks(importer.read(source)):
+        with database.atomic():
+            _Chunk(file, items).enter()
+    report.sessions = len(file.session_ids)
+    with database.atomic():
+        for line, problem in linking.link(importer.NAME):
+            report.add_problem(line, problem)
+        database.execute_sql("UPDATE import_sources SET complete = 1 WHERE id = ?", (file.id,))
+
+
+def chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
+    """Yield the items in chunks that are small in number, time and bytes."""
+    chunk: list[Item] = []
+    size, began = 0, time.monotonic()
+    for item in items:
+        chunk.append(item)
+        size += _size(item)
+        if len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES or time.monotonic() - began >= CHUNK_S:
+            yield chunk
+            chunk, size, began = [], 0, time.monotonic()
+    if chunk:
+        yield chunk
+
+
+def _size(item: Item) -> int:
+    if isinstance(item, MessageRecord):
+        return weight(item) + sum(len(record.raw) for record in item.records)
+    return 0 if isinstance(item, SessionRecord) else len(item.record.raw)
+
+
+class _File:
+    """The file being entered, and what is known of it across its chunks."""
+
+    def __init__(self, source: Source, importer: Importer, report: Report, keep_raw: bool) -> None:
+        self.format, self.report, self.keep_raw = importer.NAME, report, keep_raw
+        self.id = self._begin(source)
+        self.session_ids: dict[str, int] = {}  # external id: ours, of the sessions of this file
+        self.related: set[int] = set()  # sessions whose messages this file has or repeats
+        self.models: dict[str, LanguageModel] = {}
+        self.projects: dict[str, int] = {}
+
+    def _begin(self, source: Source) -> int:
+        """Write the row of the file, or bring it up to date."""
+        stat = source.path.stat()
+        with source.path.open("rb") as opened:
+            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        mtime = time_text(datetime.fromtimestamp(stat.st_mtime, UTC))
+        with database.atomic():
+            row = database.execute_sql(
+                "INSERT INTO import_sources (path, format, sha256, size_bytes, mtime, imported_at, complete) "
+                "VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (path, format) DO UPDATE SET sha256 = excluded.sha256, "
+                "size_bytes = excluded.size_bytes, mtime = excluded.mtime, imported_at = excluded.imported_at, "
+                "complete = 0 RETURNING id",
+                (str(source.path), self.format, sha256, stat.st_size, mtime, time_text(now())),
+            ).fetchone()
+        return int(row[0])
+
+    def project(self, name: str) -> int:
+        known = self.projects.get(name)
+        if known is None:
+            known = self.projects[name] = catalog.project_id(" ".join(texts.clean(name).split()))
+        return known
+
+    def model(self, reference: str | None) -> LanguageModel | None:
+        if reference is None:
+            return None
+        known = self.models.get(reference)
+        if known is None:
+            known = LanguageModel.get_by_id(catalog.model_id(texts.clean(reference)))
+            self.models[reference] = known
+        return known
+
+
+class _Chunk:
+    """Enters one chunk, inside its transaction."""
+
+    def __init__(self, file: _File, items: list[Item]) -> None:
+        self.file, self.items = file, items
+        messages = [item for item in items if isinstance(item, MessageRecord)]
+        wanted = {item.external_id for item in messages} | {item.parent for item in messages if item.parent}
+        self.known = find_known(file.format, wanted)
+        self.growths: dict[int, Growth] = {}
+        self.staged: list[tuple[Any, ...]] = []
+        self.ledger: list[tuple[Any, ...]] = []
+        self.attachments: list[tuple[int, MessageRecord]] = []
+        self.logged = logged_lines(file.id, items)
+        self.next_id = database.execute_sql("SELECT coalesce(max(id), 0) FROM messages").fetchone()[0] + 1
+
+    def enter(self) -> None:
+        for item in self.items:
+            if isinstance(item, SessionRecord):
+                self.session(item)
+            elif isinstance(item, MessageRecord):
+                self.message(item)
+            elif isinstance(item, TitleRecord):
+                self.title(item)
+            else:
+                self.other(item)
+        self.write()
+
+    def other(self, item: Ignored | Bad) -> None:
+        self.log(item.record, "bad" if isinstance(item, Bad) else "ignored", None, item.problem)
+        if item.problem:
+            self.file.report.add_problem(item.record.line, item.problem)
+
+    # Sessions
+
+    def session(self, record: SessionRecord) -> None:
+        """Find or make the session of a record."""
+        row = database.execute_sql(
+            "SELECT id FROM sessions WHERE source = ? AND external_id = ?", (self.file.format, record.external_id)
+        ).fetchone()
+        session_id = row[0] if row else self.make(record)
+        self.file.session_ids[record.external_id] = session_id
+        self.file.related.add(session_id)
+
+    def make(self, record: SessionRecord) -> int:
+        model = self.file.model(record.model)
+        return insert_row(
+            Session,
+            title=texts.clean(record.title) if record.title else None,
+            session_type="imported",
+            source=self.file.format,
+            external_id=record.external_id,
+            project_id=self.file.project(record.project) if record.project else None,
+            model_id=model.id if model else None,
+            system_prompt=texts.clean(record.system_prompt) if record.system_prompt else None,
+            parent_external_id=record.parent_external_id,
+            relation=record.relation,
+            metadata=record.metadata,
+            started_at=record.started_at,
+            last_activity_at=record.started_at or now(),
+        )
+
+    def growth(self, session_id: int) -> Growth:
+        growth = self.growths.get(session_id)
+        if growth is None:
+            row = database.execute_sql(_GROWTH, (session_id,)).fetchone()
+            latest = row[6] or "" if row[1] == 1 else row[5]  # before its first message it has only a start
+            growth = Growth(session_id, row[0], row[1], bool(row[2]), bool(row[3]), row[4], latest, row[6])
+            self.growths[session_id] = growth
+        return growth
+
+    def title(self, item: TitleRecord) -> None:
+        """Give a title once: a person's later renaming must survive the next import."""
+        if linking.is_told(item):
+            self.log(item.record, "duplicate", None, None)
+            return
+        self.write_messages()
+        session_id = linking.titled_session(self.file.format, item)
+        if session_id is not None:
+            growth = self.growth(session_id)
+            growth.title, growth.dirty = texts.clean(item.title), True
+        record = item.record._replace(external_id=linking.title_key(item))
+        self.log(record, "merged", None, None if session_id is not None else linking.WAITING, keep=True)
+
+    # Messages
+
+    def message(self, record: MessageRecord) -> None:
+        self.file.report.messages += 1
+        growth = self.growth(self.file.session_ids[record.session])
+        known = self.same(record, growth.id)
+        if growth.deleted:
+            self.log_all(record, "ignored", None)
+        elif known is None:
+            self.log_all(record, "imported", self.stage(record, growth))
+        elif is_newer(record, known):
+            self.replace(record, known)
+            self.log_all(record, "merged", known.id)
+        else:
+            self.arrive(growth, known)
+            self.log_all(record, "duplicate", known.id)
+
+    def same(self, record: MessageRecord, session_id: int) -> Known | None:
+        """Return the message we have that the record is, if any."""
+        candidates = self.known.get(record.external_id, [])
+        for known in candidates:
+            if known.session_id == session_id:
+                return known
+        this = (record.role, weight(record), opening(record))
+        for known in candidates:
+            if (known.role, known.length, known.opening) == this:
+                self.file.related.add(known.session_id)
+                return known
+        return None
+
+    def parent(self, record: MessageRecord, session_id: int) -> Known | None:
+        """Return the message the record hangs on: of its session, or of one that this file repeats."""
+        candidates = self.known.get(record.parent, []) if record.parent else []
+        own = [known for known in candidates if known.session_id == session_id]
+        return next(iter(own + [known for known in candidates if known.session_id in self.file.related]), None)
+
+    def arrive(self, growth: Growth, known: Known) -> None:
+        """Give a session that has written nothing yet the head that another session wrote for it (a resumed file)."""
+        if growth.movable and known.session_id != growth.id and growth.next_sequence == 1:
+            growth.head_id, growth.dirty = known.id, True
+
+    def stage(self, record: MessageRecord, growth: Growth) -> int:
+        """Put a new message in line to be entered at its session's end, and return its id to be."""
+        row_id, self.next_id = self.next_id, self.next_id + 1
+        parent = self.parent(record, growth.id)
+        position = parent.position + 1 if parent else 1
+        created = time_text(record.created_at) if record.created_at else None
+        values = texts.stored(self.content(record)) | {
+            "id": row_id,
+            "uuid": new_uuid(),
+            "session_id": growth.id,
+            "sequence_number": growth.next_sequence,
+            "parent_id": parent.id if parent else None,
+            "parent_external_id": None if parent else record.parent,
+            "position": position,
+            "role": record.role,
+            "origin": record.origin,
+            "status": "failed" if record.error else "complete",
+            "external_id": record.external_id,
+            "metadata": record.metadata,
+            "created_at": created,
+            "completed_at": created,
+        }
+        for name, convert in _JSON:
+            if convert and values.get(name) is not None:
+                values[name] = convert(values[name])
+        self.staged.append(tuple(map(values.get, _STAGED)))
+        if record.packed.attachments:
+            self.attachments.append((row_id, record))
+        entered = Known(
+            row_id, growth.id, position, record.role, weight(record), opening(record), record.usage.output_tokens
+        )
+        self.known.setdefault(record.external_id, []).append(entered)
+        self.grow(growth, row_id, record, created)
+        return row_id
+
+    def grow(self, growth: Growth, row_id: int, record: MessageRecord, created: str | None) -> None:
+        growth.next_sequence += 1
+        growth.dirty = True
+        if growth.movable:
+            growth.head_id = row_id
+        if created:
+            growth.latest = max(growth.latest, created)
+            growth.earliest = min(growth.earliest or created, created)
+        if growth.title is None and record.role == "user" and record.origin == "human":
+            growth.title = texts.one_line(record.packed.content, sessions.TITLE_CHARACTERS) or None
+
+    def content(self, record: MessageRecord) -> dict[str, Any]:
+        """Return the columns that say what a message says and what it cost."""
+        model = self.file.model(record.model)
+        price = catalog.UNPRICED
+        if record.origin == "model":
+            price = catalog.price(model, record.usage, at=record.created_at, reported_usd=record.cost_usd)
+        return record.packed.fields() | record.usage.fields() | {
+            "model_id": model.id if model else None,
+            "usage": dict(record.raw_usage) if record.raw_usage else None,
+            "cost": price.cost,
+            "cost_source": price.source,
+            "finish_reason": record.finish_reason,
+            "error": texts.clean(record.error)[:MAX_ERROR_CHARACTERS] if record.error else None,
+        }  # fmt: skip
+
+    def replace(self, record: MessageRecord, known: Known) -> None:
+        """Put the newer version of a message in the place of the older; its raw records stay."""
+        self.write_messages()  # it may wait in this chunk
+        whole = dict.fromkeys(f"{name}_sha256" for name in texts.FIELDS)
+        update_row(Message, known.id, **whole | texts.stored(self.content(record)))
+        database.execute_sql("DELETE FROM message_blobs WHERE message_id = ?", (known.id,))
+        sessions.keep_attachments(known.id, record.packed.attachments)
+        known.length, known.opening = weight(record), opening(record)
+        known.output_tokens = record.usage.output_tokens
+
+    # Ledger
+
+    def log_all(self, record: MessageRecord, disposition: str, message_id: int | None) -> None:
+        """Log the records of a message: the first as what it became, further ones as merged into it."""
+        for i, part in enumerate(record.records):
+            self.log(part, "merged" if i and disposition == "imported" else disposition, message_id, None)
+
+    def log(
+        self, record: InputRecord, disposition: str, message_id: int | None, problem: str | None, keep: bool = False
+    ) -> None:
+        self.file.report.records[disposition] += 1
+        if record.line in self.logged and disposition in ("duplicate", "ignored", "bad"):
+            return
+        raw = zlib.compress(record.raw, 1) if self.file.keep_raw or keep else None
+        self.ledger.append((self.file.id, record.line, record.external_id, message_id, disposition, problem, raw))
+
+    # Writing
+
+    def write(self) -> None:
+        self.write_messages()
+        with database.translated():
+            database.connection().executemany(_LOG, self.ledger)
+        for growth in self.growths.values():
+            if growth.dirty:
+                values = (growth.head_id, growth.next_sequence, growth.title, growth.earliest, growth.latest, growth.id)
+                database.execute_sql(_GROW, values)
+
+    def write_messages(self) -> None:
+        if not self.staged:
+            return
+        with database.translated():
+            database.connection().executemany(_STAGE, self.staged)
+        database.execute_sql(_ENTER)
+        database.execute_sql("DELETE FROM staged")
+        self.staged.clear()
+        for row_id, record in self.attachments:
+            sessions.keep_attachments(row_id, record.packed.attachments)
+        self.attachments.clear()
+
+
+def weight(record: MessageRecord) -> int:
+    """Return how much a message says, in characters."""
+    packed = record.packed
+    return len(packed.content) + len(packed.reasoning or "") + len(packed.tool_text or "")
+
+
+def opening(record: MessageRecord) -> str:
+    """Return how a message begins, to compare it."""
+    return (record.packed.content or record.packed.tool_text or "")[:OPENING_CHARACTERS]
+
+
+def is_newer(record: MessageRecord, known: Known) -> bool:
+    """Return whether a message that came again has more in it than before."""
+    grown = (record.usage.output_tokens or 0) > (known.output_tokens or 0)
+    return weight(record) > known.length or (grown and weight(record) >= known.length)
+
+
+_LENGTH = " + ".join(
+    f"CASE WHEN m.{name}_sha256 IS NULL THEN coalesce(length(m.{name}), 0) ELSE "
+    f"(SELECT length(t.content) FROM texts t WHERE t.sha256 = m.{name}_sha256) END"
+    for name in texts.FIELDS
+)
+_OPENING = f"substr(CASE WHEN m.content = '' THEN coalesce(m.tool_text, '') ELSE m.content END, 1, {OPENING_CHARACTERS})"
+
+
+def find_known(source: str, external_ids: Iterable[str]) -> dict[str, list[Known]]:
+    """Return the messages of a format that the database has, by external id."""
+    found: dict[str, list[Known]] = {}
+    wanted = list(external_ids)
+    for start in range(0, len(wanted), 500):
+        chunk = wanted[start : start + 500]
+        rows = database.execute_sql(
+            f"SELECT m.external_id, m.id, m.session_id, m.position, m.role, {_LENGTH}, {_OPENING}, m.output_tokens "
+            "FROM messages m JOIN sessions s ON s.id = m.session_id "
+            f"WHERE m.external_id IN ({', '.join('?' * len(chunk))}) AND s.source = ?",
+            [*chunk, source],
+        )
+        for row in rows.fetchall():
+            found.setdefault(row[0], []).append(Known(*row[1:]))
+    return found
+
+
+def logged_lines(source_id: int, items: list[Item]) -> set[int]:
+    """Return which lines of a chunk an earlier import of the file has logged already."""
+    numbers = [record.line for item in items for record in _records(item)]
+    if not numbers:
+        return set()
+    rows = database.execute_sql(
+        "SELECT line FROM import_records WHERE source_id = ? AND line BETWEEN ? AND ?",
+        (source_id, min(numbers), max(numbers)),
+    )
+    return {row[0] for row in rows.fetchall()}
+
+
+def _records(item: Item) -> list[InputRecord]:
+    if isinstance(item, SessionRecord):
+        return []
+    return item.records if isinstance(item, MessageRecord) else [item.record]
