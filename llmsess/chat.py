@@ -26,6 +26,7 @@ from llmsess.errors import DatabaseError, InvalidInput, MissingKey, NotFound, Pr
 from llmsess.models import Call, LanguageModel, Message, Session, dump_json, now, parse_time, time_text
 from llmsess.providers import Delta, Provider, Reply, Request, Turn
 from llmsess.settings import Settings
+from llmsess.writing import growing, message_by_id, path_to
 
 FLUSH_S = 1.0  # a partial reply is committed at least this often,
 FLUSH_BYTES = 2048  # or after so much of it
@@ -211,12 +212,12 @@ class Exchange:
 
     def write_ahead(self, prompt: str | None, after: Message | None) -> Request:
         """Commit the prompt, the pending reply and the ledger's row; return the request to send."""
-        with sessions.growing(self.session.id) as end:
+        with growing(self.session.id) as end:
             if prompt is not None:
                 end.add("user", prompt)
             elif after is not None:
                 end.head_id, end.position = after.id, after.position
-            messages = [] if end.head_id is None else sessions.path_to(end.head_id)
+            messages = [] if end.head_id is None else path_to(end.head_id)
             request = request_for(self.way, self.session, context(messages), self.options)
             self.reply = end.add(
                 "assistant", "", status="pending", model_id=self.way.model.id, owner=owners.me(),
@@ -236,7 +237,7 @@ class Exchange:
             store(self.reply.id, self.call_id, self.session.id, message, call, status)
         except DatabaseError as error:
             raise UnsavedReply(str(keep_aside(self.reply.uuid, message)), error.message) from error
-        self.reply = sessions.message_by_id(self.reply.id)
+        self.reply = message_by_id(self.reply.id)
 
 
 @dataclass
@@ -429,7 +430,7 @@ def restore_aside(path: str | os.PathLike[str]) -> Message:
     status = {"complete": "active"}.get(fields["status"], fields["status"])
     store(message.id, call.id if call else None, message.session_id, fields, ended, status)
     file.unlink()
-    return sessions.message_by_id(message.id)
+    return message_by_id(message.id)
 
 
 # Recovery
@@ -442,13 +443,13 @@ def recover() -> list[Message]:
     recovered = []
     for row_id, owner, expires in database.execute_sql(_HELD).fetchall():
         if owners.is_gone(owner, parse_time(expires) if expires else None) and _interrupt(row_id, owner):
-            recovered.append(sessions.message_by_id(row_id))
+            recovered.append(message_by_id(row_id))
     return recovered
 
 
 def _interrupt(message_id: int, owner: str) -> bool:
     with database.atomic():
-        message = sessions.message_by_id(message_id)
+        message = message_by_id(message_id)
         if message.owner != owner:  # settled, or recovered by another process, meanwhile
             return False
         moment = now()

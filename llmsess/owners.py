@@ -11,6 +11,7 @@ import socket
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from llmsess.db import database
 from llmsess.models import now
 
 LEASE_S = 60  # how long another host must not take a row over
@@ -67,3 +68,8 @@ def is_gone(owner: str, lease_expires_at: datetime | None) -> bool:
     if host != socket.gethostname():
         return lease_expires_at is None or lease_expires_at < now()
     return started(int(pid)) != start
+
+
+def any_held() -> bool:
+    """Return whether any reply is unfinished; by an index, for every command asks."""
+    return database.execute_sql("SELECT 1 FROM messages WHERE owner IS NOT NULL LIMIT 1").fetchone() is not None

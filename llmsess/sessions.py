@@ -1,155 +1,30 @@
 """Sessions and their messages: a tree of messages, and branches that name a head in it.
 
 A settled message never changes. Appending writes a message whose parent is the head and moves the head; fork, edit and
-retry are new pointers into the same tree. The head is read and moved in one IMMEDIATE transaction (`growing()`), so
-concurrent appends form one line. `maintenance.check()` proves positions, heads and totals.
+retry are new pointers into the same tree. `maintenance.check()` proves positions, heads and totals.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from llmsess import catalog, models, texts
-from llmsess.db import database, insert_row, row_reader, update_row
-from llmsess.errors import InvalidInput, NotFound
-from llmsess.models import LanguageModel, Message, Session, SessionTag, new_uuid, now, time_text
-from llmsess.parts import Attachment, pack, unpack
+from llmsess import catalog, texts
+from llmsess.db import database, insert_row, update_row
+from llmsess.errors import InvalidInput
+from llmsess.listing import Page, SessionFilter, count, find, summaries
+from llmsess.models import LanguageModel, Message, Session, SessionTag, now
 from llmsess.references import resolve
+from llmsess.writing import blocks, growing, message_by_id, path_to, written_in
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "event")
-STATUSES = ("active", "completed", "interrupted", "failed", "archived")
-TITLE_CHARACTERS = 80  # of a title cut from a prompt
-ORIGINS = {"user": "human", "assistant": "model", "tool": "tool"}  # of a role, where nothing else is said
+__all__ = [
+    "Deletion", "Page", "SessionFilter", "append", "archive", "blocks", "by_id", "close", "count", "create", "delete",
+    "edit", "extend", "find", "fork", "get", "get_message", "id_of", "move", "nodes", "path", "rename", "set_head",
+    "summaries", "tag",
+]  # fmt: skip
+
 VISIBLE = Session.status != "deleted"
-SettingValue = str | float | int | dict[str, Any] | None
-
-_COLUMNS = [field.column_name for field in Message._meta.sorted_fields]
-_SELECT = ", ".join(texts.whole("m", name) if name in texts.FIELDS else f"m.{name}" for name in _COLUMNS)
-_PATH = f"""
-    WITH RECURSIVE path (id, parent_id, position) AS (
-        SELECT id, parent_id, position FROM messages WHERE id = ?
-        UNION ALL
-        SELECT m.id, m.parent_id, m.position FROM path p JOIN messages m
-        ON m.id = p.parent_id AND m.position < p.position
-    )
-    SELECT {_SELECT} FROM path p CROSS JOIN messages m ON m.id = p.id LIMIT ?
-"""
-_OWN = f"SELECT {_SELECT} FROM messages m WHERE m.session_id = ? ORDER BY m.sequence_number"
-_HEAD = """
-    SELECT s.head_id, s.next_sequence, m.position, s.status, s.title
-    FROM sessions s LEFT JOIN messages m ON m.id = s.head_id WHERE s.id = ?
-"""
-_ADVANCE = """
-    UPDATE sessions SET head_id = ?, next_sequence = ?, last_activity_at = max(last_activity_at, ?), status = ?,
-    title = coalesce(title, ?) WHERE id = ?
-"""
-_read = row_reader(Message, _COLUMNS)
-
-
-# Growing a session
-
-
-class End:
-    """The growing end of a session, inside one transaction; `growing()` opens it."""
-
-    def __init__(self, session_id: int) -> None:
-        row = database.execute_sql(_HEAD, (session_id,)).fetchone()
-        if row is None or row[3] == "deleted":
-            raise NotFound("session", str(session_id))
-        self.session_id = session_id
-        self.head_id, self.next_sequence, self.position = row[0], row[1], row[2] or 0
-        self.status = "active"
-        self.title = row[4]
-        self.latest = now()
-
-    def add(self, role: str, content: str | Sequence[Any] | None, **fields: Any) -> Message:
-        """Write a message under the head, move the head to it and return it."""
-        if role not in ROLES:
-            raise InvalidInput(f'"{role}" is no role', hint=f"roles are {', '.join(ROLES)}")
-        packed = pack(content)
-        values = packed.fields() | {key: _clean(key, value) for key, value in fields.items()}
-        values.setdefault("origin", ORIGINS.get(role, "harness"))
-        values.setdefault("status", "complete")
-        values.setdefault("created_at", self.latest)
-        values |= {
-            "uuid": new_uuid(),
-            "session_id": self.session_id,
-            "sequence_number": self.next_sequence,
-            "parent_id": self.head_id,
-            "position": self.position + 1,
-            "role": role,
-        }
-        if values["status"] not in ("pending", "streaming"):
-            values.setdefault("completed_at", self.latest)
-        if self.title is None and role == "user" and values["content"]:
-            self.title = texts.one_line(values["content"], TITLE_CHARACTERS) or None
-        row_id = insert_row(Message, **texts.stored(values))
-        keep_attachments(row_id, packed.attachments)
-        self.head_id, self.position, self.next_sequence = row_id, self.position + 1, self.next_sequence + 1
-        return row_of(row_id, values)
-
-    def save(self) -> None:
-        """Write the moved head."""
-        moment = time_text(self.latest)
-        values = (self.head_id, self.next_sequence, moment, self.status, self.title, self.session_id)
-        database.execute_sql(_ADVANCE, values)
-
-
-@contextlib.contextmanager
-def growing(session_id: int) -> Iterator[End]:
-    """Open the end of a session in a write transaction; what was added is saved with the head at its end."""
-    with database.atomic():
-        end = End(session_id)
-        yield end
-        end.save()
-
-
-def _clean(key: str, value: Any) -> Any:
-    return texts.clean(value) if isinstance(value, str) and key in ("reasoning", "tool_text", "error") else value
-
-
-def row_of(row_id: int, values: dict[str, Any]) -> Message:
-    """Return a Message of values just written, without reading it back."""
-    names = Message._meta.combined
-    message = Message(__no_default__=1)
-    message.__data__.update({field.name: None for field in Message._meta.sorted_fields})
-    message.__data__.update({names[key].name: value for key, value in values.items()}, id=row_id)
-    message._dirty.clear()
-    return message
-
-
-def keep_attachments(message_id: int, attachments: Sequence[Attachment]) -> None:
-    """Store a message's attachments, each once by its content."""
-    import hashlib
-
-    for position, attachment in enumerate(attachments):
-        sha256 = hashlib.sha256(attachment.data).hexdigest()
-        database.execute_sql(
-            "INSERT INTO blobs (sha256, media_type, size_bytes, data) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (sha256, attachment.media_type, len(attachment.data), attachment.data),
-        )
-        database.execute_sql(
-            "INSERT INTO message_blobs (message_id, blob_id, position) SELECT ?, id, ? FROM blobs WHERE sha256 = ?",
-            (message_id, position, sha256),
-        )
-
-
-def blocks(message: Message) -> list[Any] | None:
-    """Return the message's exact structured content, attachments included, None where its content says all."""
-
-    def attachment(position: int) -> bytes:
-        sql = "SELECT b.data FROM message_blobs mb JOIN blobs b ON b.id = mb.blob_id WHERE mb.message_id = ? AND mb.position = ?"
-        return bytes(database.execute_sql(sql, (message.id, position)).fetchone()[0])
-
-    fields = {"content": message.content, "reasoning": message.reasoning, "tool_text": message.tool_text}
-    return unpack(fields, message.parts, attachment)
-
-
-# Sessions
 
 
 def create(
@@ -223,12 +98,6 @@ def get_message(reference: str | Message) -> Message:
     return message_by_id(found.id)
 
 
-def message_by_id(message_id: int) -> Message:
-    """Return the message of that inner id, its text whole."""
-    row = database.execute_sql(f"SELECT {_SELECT} FROM messages m WHERE m.id = ?", (message_id,)).fetchone()
-    return _read(row)  # type: ignore[no-any-return]
-
-
 def append(session: str | Session, role: str, content: str | Sequence[Any], **fields: Any) -> Message:
     """Write a message at the session's head and return it.
 
@@ -263,16 +132,9 @@ def _head_of(session_id: int) -> int | None:
     return row[0] if row else None
 
 
-def path_to(message_id: int, *, last: int | None = None) -> list[Message]:
-    """Return the messages from the root (or the newest `last`) to the message of that inner id, in order."""
-    rows = database.execute_sql(_PATH, (message_id, -1 if last is None else last)).fetchall()
-    rows.reverse()
-    return [_read(row) for row in rows]
-
-
 def nodes(session: str | Session) -> list[Message]:
     """Return every message written in the session, on its path or not, in the order of writing."""
-    return [_read(row) for row in database.execute_sql(_OWN, (id_of(session),)).fetchall()]
+    return written_in(id_of(session))
 
 
 def fork(session: str | Session, at: str | Message | None = None, *, title: str | None = None) -> Session:
@@ -458,162 +320,3 @@ def _delete(session: Session, doomed: list[int], keep_row: bool) -> None:
         run("DELETE FROM sessions WHERE id = ?", (session.id,))
 
 
-# The tree
-
-
-@dataclass(frozen=True)
-class Branch:
-    """A node of the drawn tree: a run of messages without a fork, and what comes after it.
-
-    `heads` are the sessions whose head is its last message; `main` is whether the asked session's path runs through.
-    """
-
-    messages: list[Message]
-    heads: list[Session]
-    main: bool
-    children: list[Branch]
-
-
-def tree(session: str | Session) -> list[Branch]:
-    """Return all messages of a session and of the sessions that share messages with it, as runs between forks."""
-    found = get(session)
-    rows = _family(found.id)
-    known = {message.id for message in rows}
-    children: dict[int | None, list[Message]] = {}
-    for message in rows:
-        parent = message.parent_id if message.parent_id in known else None
-        children.setdefault(parent, []).append(message)
-    heads: dict[int, list[Session]] = {}
-    for branch in Session.select().where(VISIBLE & (Session.head << list(known))):
-        heads.setdefault(branch.head_id, []).append(branch)
-    main = {message.id for message in path(found)}
-    return [_branch(root, children, heads, main) for root in children.get(None, [])]
-
-
-def _branch(
-    first: Message, children: dict[int | None, list[Message]], heads: dict[int, list[Session]], main: set[int]
-) -> Branch:
-    run = [first]
-    while len(children.get(run[-1].id, [])) == 1 and run[-1].id not in heads:
-        run.append(children[run[-1].id][0])
-    last = run[-1].id
-    after = [_branch(child, children, heads, main) for child in children.get(last, [])]
-    return Branch(run, heads.get(last, []), first.id in main, after)
-
-
-_FAMILY = f"""
-    WITH RECURSIVE family (id) AS (
-        SELECT ?
-        UNION
-        SELECT other.session_id FROM family f JOIN messages m ON m.session_id = f.id
-        JOIN messages other ON (other.parent_id = m.id OR other.id = m.parent_id) AND other.session_id <> f.id
-    )
-    SELECT {_SELECT} FROM messages m WHERE m.session_id IN (SELECT id FROM family)
-    ORDER BY m.position, m.created_at, m.id
-"""
-
-
-def _family(session_id: int) -> list[Message]:
-    return [_read(row) for row in database.execute_sql(_FAMILY, (session_id,)).fetchall()]
-
-
-# Lists
-
-
-@dataclass(frozen=True)
-class SessionFilter:
-    """Which sessions; None means any. Times bound the last activity. Archived ones need their status named."""
-
-    project: str | None = None
-    model: str | None = None
-    tag: str | None = None
-    type: str | None = None
-    status: str | None = None
-    source: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    metadata: tuple[tuple[str, str], ...] = ()
-
-    def conditions(self) -> tuple[list[str], list[Any]]:
-        """Return the SQL conditions over `sessions s` and their values; raises NotFound for an unknown name."""
-        wheres, values = ["s.status NOT IN ('archived', 'deleted')"], []
-        if self.status is not None:
-            if self.status not in STATUSES:
-                raise InvalidInput(f'"{self.status}" is no status', hint=f"statuses are {', '.join(STATUSES)}")
-            wheres, values = ["s.status = ?"], [self.status]
-        for value, column in ((self.type, "session_type"), (self.source, "source")):
-            if value is not None:
-                wheres.append(f"s.{column} = ?")
-                values.append(value)
-        if self.project is not None:
-            wheres.append("s.project_id = ?")
-            values.append(catalog.get_project(self.project).id)
-        if self.model is not None:
-            wheres.append("s.model_id = ?")
-            values.append(catalog.get_model(self.model).id)
-        if self.tag is not None:
-            wheres.append("EXISTS (SELECT 1 FROM session_tags t WHERE t.session_id = s.id AND t.tag = ?)")
-            values.append(self.tag.lower())
-        for moment, comparison in ((self.since, ">="), (self.until, "<")):
-            if moment is not None:
-                wheres.append(f"s.last_activity_at {comparison} ?")
-                values.append(time_text(moment))
-        for key, value in self.metadata:
-            wheres.append("CAST(json_extract(s.metadata, ?) AS TEXT) = ?")
-            values.extend([f'$."{key}"', value])
-        return wheres, values
-
-
-@dataclass(frozen=True)
-class Page:
-    """A page of a list: rows of v_session_summary as dicts, and the cursor of the next page, None at the end."""
-
-    rows: list[dict[str, Any]]
-    cursor: str | None
-
-
-def find(filter: SessionFilter | None = None, *, limit: int | None = 50, cursor: str | None = None) -> Page:
-    """Return sessions by last activity, newest first; `limit` None means all, `cursor` continues a page."""
-    wheres, values = (filter or SessionFilter()).conditions()
-    if cursor is not None:
-        wheres.append("(s.last_activity_at, s.id) < (?, ?)")
-        values.extend(_parse_cursor(cursor))
-    sql = (
-        f"SELECT s.id, s.last_activity_at FROM sessions s WHERE {' AND '.join(wheres)} "
-        "ORDER BY s.last_activity_at DESC, s.id DESC LIMIT ?"
-    )
-    ids = database.execute_sql(sql, [*values, -1 if limit is None else limit + 1]).fetchall()
-    more = limit is not None and len(ids) > limit
-    ids = ids[:limit] if more else ids
-    return Page(summaries([row[0] for row in ids]), f"{ids[-1][1]}~{ids[-1][0]}" if more and ids else None)
-
-
-def count(filter: SessionFilter | None = None) -> int:
-    """Return how many sessions the filter lets through."""
-    if filter is None or filter == SessionFilter():
-        sql = "SELECT (SELECT count(*) FROM sessions) - (SELECT count(*) FROM sessions WHERE status IN ('archived', 'deleted'))"
-        return int(database.execute_sql(sql).fetchone()[0])
-    wheres, values = filter.conditions()
-    sql = f"SELECT count(*) FROM sessions s WHERE {' AND '.join(wheres)}"
-    return int(database.execute_sql(sql, values).fetchone()[0])
-
-
-def _parse_cursor(cursor: str) -> tuple[str, int]:
-    moment, _, row_id = cursor.rpartition("~")
-    try:
-        models.parse_time(moment)
-        return moment, int(row_id)
-    except ValueError as error:
-        raise InvalidInput(f'"{cursor}" is no cursor', hint="take it from the end of the page before") from error
-
-
-def summaries(ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the rows of v_session_summary of these sessions, in this order."""
-    found: dict[int, dict[str, Any]] = {}
-    for start in range(0, len(ids), 500):
-        chunk = list(ids[start : start + 500])
-        marks = ", ".join("?" * len(chunk))
-        rows = database.execute_sql(f"SELECT * FROM v_session_summary WHERE id IN ({marks})", chunk)
-        names = [column[0] for column in rows.description]
-        found |= {row[0]: dict(zip(names, row, strict=True)) for row in rows.fetchall()}
-    return [found[row_id] for row_id in ids if row_id in found]

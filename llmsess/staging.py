@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from llmsess import catalog, linking, sessions, texts
+from llmsess import catalog, linking, texts
 from llmsess.db import converter, database, field_of, insert_row, update_row
 from llmsess.importers.base import (
     Bad,
@@ -30,6 +30,7 @@ from llmsess.importers.base import (
     TitleRecord,
 )
 from llmsess.models import LanguageModel, Message, Session, new_uuid, now, time_text
+from llmsess.writing import TITLE_CHARACTERS, keep_attachments
 
 CHUNK_RECORDS = 5_000  # a chunk ends after so many records,
 CHUNK_S = 0.25  # after so long, for it holds the write lock while it is entered,
@@ -345,7 +346,7 @@ class _Chunk:
             growth.latest = max(growth.latest, created)
             growth.earliest = min(growth.earliest or created, created)
         if growth.title is None and record.role == "user" and record.origin == "human":
-            growth.title = texts.one_line(record.packed.content, sessions.TITLE_CHARACTERS) or None
+            growth.title = texts.one_line(record.packed.content, TITLE_CHARACTERS) or None
 
     def content(self, record: MessageRecord) -> dict[str, Any]:
         """Return the columns that say what a message says and what it cost."""
@@ -368,7 +369,7 @@ class _Chunk:
         whole = dict.fromkeys(f"{name}_sha256" for name in texts.FIELDS)
         update_row(Message, known.id, **whole | texts.stored(self.content(record)))
         database.execute_sql("DELETE FROM message_blobs WHERE message_id = ?", (known.id,))
-        sessions.keep_attachments(known.id, record.packed.attachments)
+        keep_attachments(known.id, record.packed.attachments)
         known.length, known.opening = weight(record), opening(record)
         known.output_tokens = record.usage.output_tokens
 
@@ -408,7 +409,7 @@ class _Chunk:
         database.execute_sql("DELETE FROM staged")
         self.staged.clear()
         for row_id, record in self.attachments:
-            sessions.keep_attachments(row_id, record.packed.attachments)
+            keep_attachments(row_id, record.packed.attachments)
         self.attachments.clear()
 
 

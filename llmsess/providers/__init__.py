@@ -12,7 +12,9 @@ from importlib import import_module
 from llmsess.errors import InvalidInput
 from llmsess.providers.base import Delta, Provider, Reply, Request, Turn, collect
 
-__all__ = ["Delta", "Provider", "Reply", "Request", "Turn", "collect", "get", "key_for", "names"]
+__all__ = [
+    "Delta", "Provider", "Reply", "Request", "Turn", "collect", "describe", "get", "has_key", "key_for", "names",
+]  # fmt: skip
 
 OPENAI = "llmsess.providers.openai:OpenAI"
 ENTRY_POINTS = "llmsess.providers"
@@ -80,3 +82,14 @@ def key_for(provider: Provider, variable: str | None) -> tuple[str | None, str |
     """Return the key from the environment and the variable's name; the key is None where there is none."""
     name = variable or provider.key_env
     return (os.environ.get(name) or None, name) if name else (None, None)
+
+
+def has_key(variable: str) -> bool:
+    """Return whether the environment has a key under that name."""
+    return bool(os.environ.get(variable))
+
+
+def describe(name: str) -> tuple[str | None, str | None]:
+    """Return a provider's server and the variable of its key, without importing it."""
+    _, base_url, key_env = _TABLE.get(name, ("", None, None))
+    return base_url, key_env

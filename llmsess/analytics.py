@@ -1,0 +1,56 @@
+"""Figures over what was said and what it cost. Unknown is never counted as zero: each sum carries what it leaves out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmsess.db import database
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts, tokens and cost of a whole database; tokens are sums of the known ones, `cost` is nano-USD."""
+
+    projects: int
+    models: int
+    sessions: int
+    messages: int
+    turns: int  # prompts that a person wrote
+    replies: int  # messages that a model wrote
+    failed: int  # replies that failed
+    interrupted: int  # replies that were cut short
+    calls: int
+    input_tokens: int
+    cached_input_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    cost: int
+    unpriced_messages: int
+
+
+_TOTALS = """
+    SELECT count(*), coalesce(sum(total_messages), 0), coalesce(sum(total_input_tokens), 0),
+        coalesce(sum(total_cached_input_tokens), 0), coalesce(sum(total_cache_write_tokens), 0),
+        coalesce(sum(total_output_tokens), 0), coalesce(sum(total_cost), 0), coalesce(sum(unpriced_messages), 0)
+    FROM sessions
+"""
+_MESSAGES = """
+    SELECT coalesce(sum(role = 'user' AND origin = 'human'), 0), coalesce(sum(origin = 'model' AND role = 'assistant'), 0),
+        coalesce(sum(status = 'failed'), 0), coalesce(sum(status = 'interrupted'), 0)
+    FROM messages
+"""
+
+
+def summary() -> Summary:
+    """Return the counts, tokens and cost of everything in the database."""
+
+    def one(sql: str) -> tuple[int, ...]:
+        return tuple(database.execute_sql(sql).fetchone())
+
+    with database.atomic():  # one moment for all of them
+        totals, messages = one(_TOTALS), one(_MESSAGES)
+        projects, models, calls, hidden = one(
+            "SELECT (SELECT count(*) FROM projects), (SELECT count(*) FROM models), (SELECT count(*) FROM calls), "
+            "(SELECT count(*) FROM sessions WHERE status = 'deleted')"
+        )
+    return Summary(projects, models, totals[0] - hidden, totals[1], *messages, calls, *totals[2:])

@@ -1,0 +1,140 @@
+"""`llmsess chat`: one prompt and its reply."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from llmsess import chat as chats
+from llmsess import sessions
+from llmsess.cli import conversation, output
+from llmsess.cli.completion_types import MODEL, PROJECT, SESSION
+from llmsess.cli.options import database, json_or_text, standard_input, text_value
+from llmsess.errors import InvalidInput, LlmsessError
+from llmsess.models import Session
+from llmsess.providers import Delta, Reply
+from llmsess.texts import without_controls
+
+SETTINGS = {"temperature": float, "max_tokens": int}  # options that are columns; others go to the server as they are
+
+
+class Printer:
+    """Writes the pieces of a reply as they come: the text to standard output, the reasoning, dimmed, beside it."""
+
+    def __init__(self) -> None:
+        self.wrote = self.thinking = False
+        self.last = ""
+
+    def __call__(self, delta: Delta) -> None:
+        if delta.reasoning and sys.stderr.isatty():
+            click.echo(click.style(without_controls(delta.reasoning), dim=True), err=True, nl=False)
+            self.thinking = True
+        if delta.text:
+            if self.thinking:
+                click.echo("\n", err=True)
+                self.thinking = False
+            output.out(without_controls(delta.text) if output.is_terminal() else delta.text, newline=False)
+            self.wrote, self.last = True, delta.text
+
+    def finish(self, content: str) -> None:
+        """End the line; write the whole reply where it did not come in pieces."""
+        if not self.wrote and content:
+            self(Delta(text=content))
+        if not self.last.endswith("\n"):
+            output.out()
+
+
+@click.command()
+@click.argument("prompt", required=False)
+@click.option("--model", "-m", shell_complete=MODEL, help="The model, as provider/name.")
+@click.option("--system", "-s", help="The system prompt; @FILE reads a file.")
+@click.option("--continue", "-c", "continued", is_flag=True, help="Go on with the latest session.")
+@click.option("--session", "reference", shell_complete=SESSION, help="Go on with this session.")
+@click.option("-o", "--option", "options", nargs=2, multiple=True, metavar="NAME VALUE", help="A request parameter.")
+@click.option("--title", help="The new session's title.")
+@click.option("--project", shell_complete=PROJECT, help="The new session's project.")
+@click.option("--tag", "tags", multiple=True, help="A tag for the new session.")
+@click.option("--no-stream", is_flag=True, help="Ask for the reply in one piece.")
+@click.option("--no-store", is_flag=True, help="Keep nothing of it.")
+@click.option("--json", "as_json", is_flag=True, help="The reply with its figures, as JSON.")
+@database
+def chat(
+    prompt: str | None, continued: bool, reference: str | None, options: Any, no_stream: bool, no_store: bool,
+    as_json: bool, **given: Any,
+) -> None:  # fmt: skip
+    """Send PROMPT, joined with what is piped in, and show the reply as it comes.
+
+    \b
+    Examples:
+      llmsess chat "why is the sky blue?" -m openai/gpt-5
+      git diff | llmsess chat "review this" -s "You are terse."
+      llmsess chat -c "and at night?"
+    """
+    text = "\n\n".join(part for part in (standard_input().rstrip("\n"), prompt) if part)
+    if not text:
+        raise InvalidInput("there is no prompt", hint='llmsess chat "..." or pipe it in')
+    sending = _sending(given, options, stream=not no_stream)
+    printer = None if as_json else Printer()
+    if no_store:
+        _once(text, sending, printer, continued or reference is not None)
+        return
+    session = _session(continued, reference, given, sending)
+    try:
+        reply = chats.ask(session, text, on_delta=printer, **sending)
+    except (LlmsessError, KeyboardInterrupt):
+        if printer is not None and printer.wrote:
+            output.out()
+        raise
+    if printer is None:
+        output.show_json(conversation.reply_json(reply))
+    else:
+        printer.finish(reply.content)
+
+
+def _sending(given: dict[str, Any], options: Any, *, stream: bool) -> dict[str, Any]:
+    """Return the fields of chat.Options that the command's options mean."""
+    sending: dict[str, Any] = {"model": given["model"], "system": text_value(given["system"]), "stream": stream}
+    parameters = {}
+    for name, value in options:
+        if name not in SETTINGS:
+            parameters[name] = json_or_text(value)
+            continue
+        try:
+            sending[name] = SETTINGS[name](value)
+        except ValueError as error:
+            raise InvalidInput(f'"{value}" is no {name}', hint="a number") from error
+    return sending | {"parameters": parameters}
+
+
+def _session(continued: bool, reference: str | None, given: dict[str, Any], sending: dict[str, Any]) -> Session:
+    """Return the session to go on with, or a new one."""
+    if continued and reference is not None:
+        raise InvalidInput("--continue and --session name two sessions", hint="give one of them")
+    if continued or reference is not None:
+        return sessions.get("@last" if reference is None else reference)
+    model = chats.route(chats.choose_model(None, chats.Options(model=sending["model"]))).model
+    settings = {name: sending[name] for name in SETTINGS if name in sending}
+    return sessions.create(
+        given["title"], model=model, project=given["project"], tags=given["tags"], system_prompt=sending["system"],
+        parameters=sending["parameters"], **settings,
+    )  # fmt: skip
+
+
+def _once(text: str, sending: dict[str, Any], printer: Printer | None, continued: bool) -> None:
+    if continued:
+        raise InvalidInput("--no-store keeps nothing, so it cannot continue a session")
+    reply = chats.once(text, on_delta=printer, **sending)
+    if printer is None:
+        output.show_json(_reply_json(reply))
+    else:
+        printer.finish(reply.content)
+
+
+def _reply_json(reply: Reply) -> output.Row:
+    """Return a reply that is not stored, with the keys of a stored one."""
+    names = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+    figures = {name: getattr(reply, name) for name in (*names, "finish_reason")}
+    said = {"session_id": None, "id": None, "role": "assistant", "status": "complete", "content": reply.content}
+    return said | {"reasoning": reply.reasoning, "model": reply.model} | figures

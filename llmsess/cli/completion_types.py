@@ -1,0 +1,43 @@
+"""What a shell completes sessions, models, projects and tags with. A completion that fails completes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from llmsess.errors import LlmsessError
+
+SHOWN = 50
+_QUERIES = {
+    "session": (
+        "SELECT substr(uuid, 1, 8), coalesce(title, '') FROM sessions WHERE status <> 'deleted' AND (uuid >= :low AND uuid < :low || 'g') "
+        "ORDER BY last_activity_at DESC LIMIT :shown"
+    ),
+    "model": "SELECT provider || '/' || model_name, '' FROM models WHERE is_active AND provider || '/' || model_name LIKE :low || '%' LIMIT :shown",
+    "project": "SELECT name, '' FROM projects WHERE name LIKE :low || '%' LIMIT :shown",
+    "tag": "SELECT DISTINCT tag, '' FROM session_tags WHERE tag LIKE :low || '%' LIMIT :shown",
+}  # fmt: skip
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _completer(kind: str) -> Completer:
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from llmsess import db
+        from llmsess.texts import one_line
+
+        try:
+            opened = db.connect(ctx.find_root().params.get("db"))
+            values: dict[str, Any] = {"low": incomplete.lower(), "shown": SHOWN}
+            rows = opened.execute_sql(_QUERIES[kind], values).fetchall()
+        except LlmsessError:
+            return []  # there is nobody to tell: the shell is waiting for words
+        words = [CompletionItem(value, help=one_line(text, 60) or None) for value, text in rows]
+        return words + [CompletionItem("@last")] if kind == "session" and "@last".startswith(incomplete) else words
+
+    return complete
+
+
+SESSION, MODEL, PROJECT, TAG = (_completer(kind) for kind in ("session", "model", "project", "tag"))

@@ -1,0 +1,196 @@
+"""How sessions and messages are shown: as the documented JSON objects, and as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmsess import sessions, tree
+from llmsess.cli import output
+from llmsess.cli.output import Row, cost_usd, iso, local_time, money, number, style
+from llmsess.db import database
+from llmsess.models import LanguageModel, Message, Session
+from llmsess.texts import one_line, without_controls
+
+SESSION_COLUMNS = {
+    "id": "id", "title": "title", "model": "model", "messages": "messages", "tokens": "tokens", "cost": "cost",
+    "last_activity": "last activity",
+}  # fmt: skip
+ROLE_COLOURS = {"user": "green", "assistant": "cyan", "tool": "yellow", "system": "magenta", "developer": "magenta"}
+SHORT_ID = 8
+
+
+def session_json(row: Row) -> Row:
+    """Return a row of v_session_summary as the object that `session list --json` has."""
+    return {
+        "id": row["uuid"],
+        "title": row["title"],
+        "type": row["type"],
+        "status": row["status"],
+        "project": row["project"],
+        "model": row["model"],
+        "tags": sorted(row["tags"].split()) if row["tags"] else [],
+        "messages": row["messages"],
+        "input_tokens": row["input_tokens"],
+        "cached_input_tokens": row["cached_input_tokens"],
+        "cache_write_tokens": row["cache_write_tokens"],
+        "output_tokens": row["output_tokens"],
+        "cost_usd": cost_usd(row["cost_nano_usd"], row["unpriced_messages"]),
+        "unpriced_messages": row["unpriced_messages"],
+        "source": row["source"],
+        "external_id": row["external_id"],
+        "parent": row["parent"],
+        "started_at": row["started_at"],
+        "last_activity_at": row["last_activity_at"],
+    }
+
+
+def session_line(row: Row) -> Row:
+    """Return a row of v_session_summary as a person reads it in a list."""
+    words = row["title"] or row["first_prompt"] or "(empty)"
+    mark = {"interrupted": " (interrupted)", "failed": " (failed)", "completed": " (closed)"}.get(row["status"], "")
+    tags = "".join(f" #{tag}" for tag in (row["tags"] or "").split())
+    return {
+        "id": row["uuid"][:SHORT_ID],
+        "title": one_line(words, 50) + mark + tags,
+        "model": one_line(row["model"] or "", 32),
+        "messages": number(row["messages"]),
+        "tokens": number(row["input_tokens"] + row["output_tokens"]),
+        "cost": money(row["cost_nano_usd"], row["unpriced_messages"]),
+        "last_activity": local_time(row["last_activity_at"]),
+    }
+
+
+def show_sessions(rows: Sequence[Row], format: str | None) -> None:
+    """Write a list of sessions."""
+    if format in ("json", "jsonl", "csv"):
+        output.show_rows([session_json(row) for row in rows], format)
+    else:
+        output.show_rows(rows, format, SESSION_COLUMNS, session_line)
+
+
+def model_names(messages: Sequence[Message]) -> dict[int, str]:
+    """Return the references of the models that wrote the messages, by inner id."""
+    wanted = {message.model_id for message in messages if message.model_id}
+    return {model.id: model.reference for model in LanguageModel.select().where(LanguageModel.id << list(wanted))}
+
+
+def parent_ids(messages: Sequence[Message]) -> dict[int, str]:
+    """Return the uuids of the messages' parents, by inner id."""
+    known = {message.id: message.uuid for message in messages}
+    missing = [m.parent_id for m in messages if m.parent_id is not None and m.parent_id not in known]
+    for start in range(0, len(missing), 500):
+        chunk = missing[start : start + 500]
+        marks = ", ".join("?" * len(chunk))
+        known |= dict(database.execute_sql(f"SELECT id, uuid FROM messages WHERE id IN ({marks})", chunk).fetchall())
+    return known
+
+
+def message_json(message: Message, models: dict[int, str], parents: dict[int, str]) -> Row:
+    """Return a message as the object that `session show --json` has."""
+    return {
+        "id": message.uuid,
+        "sequence": message.sequence_number,
+        "position": message.position,
+        "parent": parents.get(message.parent_id) if message.parent_id else None,
+        "role": message.role,
+        "origin": message.origin,
+        "status": message.status,
+        "content": message.content,
+        "reasoning": message.reasoning,
+        "parts": sessions.blocks(message),
+        "model": models.get(message.model_id) if message.model_id else None,
+        "input_tokens": message.input_tokens,
+        "cached_input_tokens": message.cached_input_tokens,
+        "cache_write_tokens": message.cache_write_tokens,
+        "output_tokens": message.output_tokens,
+        "reasoning_tokens": message.reasoning_tokens,
+        "cost_usd": cost_usd(message.cost),
+        "latency_ms": message.latency_ms,
+        "ttft_ms": message.ttft_ms,
+        "finish_reason": message.finish_reason,
+        "error": message.error,
+        "external_id": message.external_id,
+        "created_at": iso(message.created_at),
+    }
+
+
+def messages_json(messages: Sequence[Message]) -> list[Row]:
+    """Return messages as their objects."""
+    models, parents = model_names(messages), parent_ids(messages)
+    return [message_json(message, models, parents) for message in messages]
+
+
+def reply_json(message: Message) -> Row:
+    """Return a reply as `chat --json` has it: the message, and its session."""
+    session = sessions.by_id(message.session_id)
+    return {"session_id": session.uuid, "session_title": session.title} | messages_json([message])[0]
+
+
+def session_text(session: Session, messages: Sequence[Message], row: Row) -> str:
+    """Return a whole conversation as a person reads it."""
+    models = model_names(messages)
+    lines = [style(one_line(row["title"] or "(untitled)", 200), bold=True), style(_facts(row), dim=True)]
+    if session.system_prompt:
+        lines += ["", style("system prompt", fg="magenta", bold=True), without_controls(session.system_prompt)]
+    for message in messages:
+        lines += ["", *message_lines(message, models)]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(row: Row) -> str:
+    tokens = f"{number(row['input_tokens'])} in, {number(row['output_tokens'])} out"
+    unpriced = f" ({row['unpriced_messages']} unpriced)" if row["unpriced_messages"] else ""
+    facts = [
+        row["uuid"][:SHORT_ID], row["model"], row["project"], row["status"], f"{row['messages']} messages", tokens,
+        money(row["cost_nano_usd"], row["unpriced_messages"]) + unpriced, local_time(row["last_activity_at"]),
+        "".join(f"#{tag} " for tag in (row["tags"] or "").split()).strip(), f"from {row['source']}" if row["source"] else "",
+    ]  # fmt: skip
+    return " · ".join(one_line(str(fact), 80) for fact in facts if fact)
+
+
+def message_lines(message: Message, models: dict[int, str]) -> list[str]:
+    """Return a message as lines: a heading with its facts, then what it says."""
+    colour = ROLE_COLOURS.get(message.role, "white")
+    facts = [
+        message.uuid[:SHORT_ID], local_time(message.created_at), models.get(message.model_id or 0, ""),
+        f"{number(message.input_tokens)} in, {number(message.output_tokens)} out" if message.output_tokens else "",
+        money(message.cost) if message.cost is not None else "",
+        f"{message.latency_ms / 1000:.1f} s" if message.latency_ms else "",
+        message.status if message.status != "complete" else "",
+        message.origin if message.role == "user" and message.origin != "human" else "",
+    ]  # fmt: skip
+    lines = [f"{style(message.role, fg=colour, bold=True)} {style(' · '.join(fact for fact in facts if fact), dim=True)}"]
+    if message.reasoning:
+        lines.append(style(without_controls(message.reasoning), dim=True, italic=True))
+    lines += [without_controls(text) for text in (message.content,) if text]
+    if message.tool_text:
+        lines.append(style(without_controls(message.tool_text), fg="yellow"))
+    if message.error:
+        lines.append(style(f"({one_line(message.error, 300)})", fg="red"))
+    return lines
+
+
+def tree_text(session: Session, branches: Sequence[tree.Branch]) -> str:
+    """Return the branches of a session drawn as a tree."""
+    lines: list[str] = []
+    waiting = [(branch, "", True) for branch in reversed(branches)]
+    while waiting:
+        branch, indent, is_last = waiting.pop()
+        connector = "" if not indent and len(branches) == 1 else ("└─ " if is_last else "├─ ")
+        below = indent + ("" if not connector else "   " if is_last else "│  ")
+        for i, message in enumerate(branch.messages):
+            lines.append(f"{indent if not i else below}{connector if not i else ''}{_tree_line(message, branch.main)}")
+        for head in branch.heads:
+            here = " (this)" if head.id == session.id else ""
+            lines.append(style(f"{below}◆ {head.uuid[:SHORT_ID]} {one_line(head.title or '(untitled)', 60)}{here}", bold=True))
+        children = [(child, below, i == len(branch.children) - 1) for i, child in enumerate(branch.children)]
+        waiting += reversed(children)
+    return "\n".join(lines) + "\n"
+
+
+def _tree_line(message: Message, main: bool) -> str:
+    words = one_line(message.content or message.tool_text or message.error or "", 60)
+    mark = "" if message.status == "complete" else f" ({message.status})"
+    text = f"{message.uuid[:SHORT_ID]} {message.role}: {words}{mark}"
+    return text if main else style(text, dim=True)

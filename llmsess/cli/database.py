@@ -1,0 +1,113 @@
+"""`llmsess db`: the database file."""
+
+from __future__ import annotations
+
+import click
+
+from llmsess.cli import SuggestingGroup, output
+from llmsess.cli.options import chosen_format, confirmed, format_options, yes_option
+from llmsess.errors import DatabaseCorrupt
+from llmsess.settings import Settings
+
+
+@click.group(cls=SuggestingGroup)
+def db() -> None:
+    """The database file: where it is, what is in it, is it whole."""
+
+
+def _open_unchecked() -> None:
+    """Open the file as it is, without upgrading it."""
+    from llmsess import db as databases
+
+    ctx = click.get_current_context()
+    ctx.call_on_close(databases.open_unchecked(ctx.find_root().obj.db).close)
+
+
+@db.command()
+@click.pass_context
+def path(ctx: click.Context) -> None:
+    """Print where the database is.
+
+    \b
+    Example:
+      sqlite3 "$(llmsess db path)" "SELECT count(*) FROM messages"
+    """
+    output.out(str(Settings.load(ctx.find_root().obj.db).db.absolute()))
+
+
+@db.command()
+@format_options
+def info(format_: str | None, as_json: bool) -> None:
+    """Show the database's size, versions and rows.
+
+    \b
+    Example:
+      llmsess db info
+    """
+    from llmsess import maintenance
+
+    _open_unchecked()
+    output.show_fields(maintenance.info(), chosen_format(format_, as_json))
+
+
+@db.command()
+@click.pass_context
+def migrate(ctx: click.Context) -> None:
+    """Bring the database to the newest schema, after a copy of it.
+
+    \b
+    Example:
+      llmsess db migrate
+    """
+    from llmsess import db as databases
+
+    before = databases.database.deferred
+    ctx.call_on_close(databases.connect(ctx.find_root().obj.db).close)
+    assert before
+    output.notice(f"{databases.database.database} has schema {databases.schema_version()}.")
+
+
+@db.command()
+@yes_option
+def rollback(yes: bool, dry_run: bool) -> None:
+    """Undo the newest migration, after a copy of the database. What only the newer schema can hold is lost.
+
+    \b
+    Example:
+      llmsess db rollback --dry-run
+    """
+    from llmsess import db as databases
+
+    _open_unchecked()
+    version = databases.schema_version()
+    question = f"Go back from schema {version} in {databases.database.database}"
+    if confirmed(question, yes=yes, dry_run=dry_run):
+        undone = databases.rollback()
+        output.notice(f"Undone: {', '.join(undone)}. A copy from before is in the folder backups beside it.")
+
+
+@db.command()
+@format_options
+def check(format_: str | None, as_json: bool) -> None:
+    """Prove that the database is whole: SQLite's checks, keys, search index, tree, totals. Exits 5 on a finding.
+
+    \b
+    Example:
+      llmsess db check
+    """
+    from llmsess import maintenance
+
+    _open_unchecked()
+    report = maintenance.check()
+    chosen = chosen_format(format_, as_json)
+    findings = [{"check": finding.check, "detail": finding.detail} for finding in report.findings]
+    if chosen == "json":
+        record = {"ok": not findings, "checks": report.checks, "findings": findings, "warnings": report.warnings}
+        output.show_json(record)
+    elif findings or chosen:
+        output.show_rows(findings, chosen, {"check": "check", "detail": "finding"})
+    for warning in report.warnings:
+        output.notice(f"Warning: {warning}", fg="yellow")
+    if findings:
+        raise DatabaseCorrupt(f"{len(findings)} findings", hint="restore from a backup")
+    output.notice(f"Whole: {', '.join(report.checks)}.")

@@ -1,0 +1,230 @@
+"""`llmsess model`: language models, their servers and prices."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import click
+
+from llmsess import catalog, providers
+from llmsess.cli import SuggestingGroup, output
+from llmsess.cli.completion_types import MODEL
+from llmsess.cli.options import chosen_format, confirmed, database, format_options, json_or_text, yes_option
+from llmsess.errors import InvalidInput
+from llmsess.models import NANO, LanguageModel
+
+PER_MILLION = 1_000_000  # USD per million tokens are that many nano-USD per thousand
+
+
+@click.group(cls=SuggestingGroup)
+def model() -> None:
+    """Language models one can call or has imported from."""
+
+
+def _price(nano_per_1k: int | None) -> Decimal | None:
+    return None if nano_per_1k is None else Decimal(nano_per_1k) / PER_MILLION
+
+
+def _json(row: LanguageModel) -> output.Row:
+    return {
+        "id": row.uuid,
+        "model": row.reference,
+        "base_url": row.base_url,
+        "api_key_env": row.api_key_env,
+        "context_window": row.context_window,
+        "input_usd_per_million": _price(row.cost_per_1k_input_tokens),
+        "output_usd_per_million": _price(row.cost_per_1k_output_tokens),
+        "cached_usd_per_million": _price(row.cost_per_1k_cached_tokens),
+        "parameters": row.parameters,
+        "is_active": row.is_active,
+    }
+
+
+def _settings(command: Any) -> Any:
+    for option in (
+        click.option("-o", "--option", "options", nargs=2, multiple=True, metavar="NAME VALUE", help="A request parameter."),
+        click.option("--context-window", type=int, help="Tokens it takes."),
+        click.option("--cached-price", help="USD per million cached input tokens."),
+        click.option("--output-price", help="USD per million output tokens."),
+        click.option("--input-price", help="USD per million input tokens."),
+        click.option("--api-key-env", metavar="VAR", help="The NAME of the environment variable with the key."),
+        click.option("--base-url", metavar="URL", help="An OpenAI-compatible server."),
+    ):
+        command = option(command)
+    return command
+
+
+def _fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of `_settings()` as columns."""
+    prices = {
+        f"cost_per_1k_{kind}_tokens": None if text is None else int(catalog.parse_usd(text) * PER_MILLION)
+        for kind, text in (("input", given["input_price"]), ("output", given["output_price"]), ("cached", given["cached_price"]))
+    }
+    parameters = {name: json_or_text(value) for name, value in given["options"]}
+    return prices | {
+        "base_url": given["base_url"],
+        "api_key_env": given["api_key_env"],
+        "context_window": given["context_window"],
+        "parameters": parameters or None,
+    }
+
+
+@model.command()
+@click.argument("reference", metavar="PROVIDER/NAME")
+@click.option("--version", "model_version", help="A dated version of it.")
+@_settings
+@format_options
+@database
+def add(reference: str, model_version: str | None, format_: str | None, as_json: bool, **given: Any) -> None:
+    """Add a model, with its server, key and prices where they are its own.
+
+    \b
+    Example:
+      llmsess model add lab/mixtral --base-url http://gpu:8000/v1 --input-price 0.2 --output-price 0.6
+    """
+    row = catalog.add_model(reference, model_version=model_version, **_fields(given))
+    output.show_fields(_json(row), chosen_format(format_, as_json))
+
+
+@model.command("list")
+@click.option("--remote", metavar="PROVIDER", help="Ask this provider's server for its models.")
+@click.option("--removed", is_flag=True, help="The removed ones too.")
+@format_options
+@database
+def list_(remote: str | None, removed: bool, format_: str | None, as_json: bool) -> None:
+    """List the models of this database, or those that a server offers.
+
+    \b
+    Examples:
+      llmsess model list
+      llmsess model list --remote ollama
+    """
+    chosen = chosen_format(format_, as_json)
+    if remote is not None:
+        output.show_rows([{"model": f"{remote.partition('/')[0]}/{name}"} for name in _remote(remote)], chosen)
+        return
+    columns = {
+        "model": "model", "context_window": "context", "input_usd_per_million": "$/M in",
+        "output_usd_per_million": "$/M out", "base_url": "server",
+    }  # fmt: skip
+    output.show_rows([_json(row) for row in catalog.find_models(removed=removed)], chosen, columns)
+
+
+def _remote(name: str) -> list[str]:
+    """Return the models that the server of a provider, or of a stored model, offers."""
+    stored = catalog.get_model(name) if "/" in name else None
+    own = stored or next((row for row in catalog.find_models() if row.provider == name and row.base_url), None)
+    provider = providers.get(name.partition("/")[0], compatible=own is not None)
+    key, _ = providers.key_for(provider, own.api_key_env if own else None)
+    return provider.list_models(base_url=own.base_url if own else None, api_key=key)
+
+
+@model.command()
+@click.argument("reference", metavar="MODEL", shell_complete=MODEL)
+@format_options
+@database
+def show(reference: str, format_: str | None, as_json: bool) -> None:
+    """Show a model.
+
+    \b
+    Example:
+      llmsess model show openai/gpt-5
+    """
+    output.show_fields(_json(catalog.get_model(reference)), chosen_format(format_, as_json))
+
+
+@model.command()
+@click.argument("reference", metavar="MODEL", shell_complete=MODEL)
+@_settings
+@format_options
+@database
+def edit(reference: str, format_: str | None, as_json: bool, **given: Any) -> None:
+    """Change a model's server, key, prices or parameters.
+
+    \b
+    Example:
+      llmsess model edit lab/mixtral --base-url http://gpu2:8000/v1
+    """
+    output.show_fields(_json(catalog.edit_model(reference, **_fields(given))), chosen_format(format_, as_json))
+
+
+@model.command()
+@click.argument("reference", metavar="MODEL", shell_complete=MODEL)
+@yes_option
+@database
+def remove(reference: str, yes: bool, dry_run: bool) -> None:
+    """Remove a model; one that messages name is only taken out of the list.
+
+    \b
+    Example:
+      llmsess model remove lab/mixtral --yes
+    """
+    row = catalog.get_model(reference)
+    if confirmed(f"Remove the model {row.reference}", yes=yes, dry_run=dry_run):
+        gone = catalog.remove_model(row)
+        output.notice(f"Removed {row.reference}." if gone else f"Took {row.reference} out of the list: messages name it.")
+
+
+@model.command()
+@click.argument("reference", metavar="[MODEL]", required=False, shell_complete=MODEL)
+@database
+def default(reference: str | None) -> None:
+    """Show or set the model that chat uses when none is named.
+
+    \b
+    Example:
+      llmsess model default ollama/llama3.2
+    """
+    if reference is not None:
+        providers.get(catalog.split_reference(reference)[0], compatible=True)
+        output.out(catalog.set_default_model(reference))
+        return
+    chosen = catalog.default_model()
+    if chosen is None:
+        raise InvalidInput("no default model is set", hint="llmsess model default PROVIDER/NAME")
+    output.out(chosen)
+
+
+@model.command()
+@click.argument("reference", metavar="MODEL", shell_complete=MODEL)
+@format_options
+@database
+def price(reference: str, format_: str | None, as_json: bool) -> None:
+    """Show what a model costs and where the price comes from.
+
+    \b
+    Example:
+      llmsess model price openai/gpt-5
+    """
+    row = LanguageModel(**dict(zip(("provider", "model_name"), catalog.split_reference(reference), strict=True)))
+    row = next((known for known in catalog.find_models() if known.reference == reference), row)
+    figures, source = {}, None
+    for kind, usage in (("input", catalog.Usage(1_000_000, output_tokens=0)), ("output", catalog.Usage(0, output_tokens=1_000_000))):
+        found = catalog.price(row, usage)
+        source = found.source or source
+        figures[f"{kind}_usd_per_million"] = None if found.cost is None else Decimal(found.cost) / NANO
+    record = {"model": reference, "source": source} | figures
+    if source is None:
+        output.notice(f"No price is known for {reference}: set one with llmsess model edit --input-price --output-price")
+    output.show_fields(record, chosen_format(format_, as_json))
+
+
+@model.command("providers")
+@format_options
+@database
+def providers_(format_: str | None, as_json: bool) -> None:
+    """List the providers, where their servers are, and whether a key is there.
+
+    \b
+    Example:
+      llmsess model providers
+    """
+    rows = []
+    for name in providers.names():
+        base_url, key_env = providers.describe(name)
+        has_key = None if key_env is None else providers.has_key(key_env)
+        rows.append({"provider": name, "base_url": base_url, "api_key_env": key_env, "key_set": has_key})
+    columns = {"provider": "provider", "base_url": "server", "api_key_env": "key from", "key_set": "key"}
+    show = {True: "set", False: "missing", None: ""}
+    output.show_rows(rows, chosen_format(format_, as_json), columns, lambda row: row | {"key_set": show[row["key_set"]]})

@@ -1,0 +1,193 @@
+"""Options that several commands share, and what their values mean."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from llmsess.cli import output
+from llmsess.cli.completion_types import MODEL, PROJECT, SESSION, TAG
+from llmsess.errors import InvalidInput
+
+F = TypeVar("F", bound=Callable[..., Any])
+_SPAN = re.compile(r"(\d+)\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class _Notices(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        output.notice(f"Warning: {record.getMessage()}", fg="yellow")
+
+
+def database(command: F) -> F:
+    """Open the database before a command, and say what a crash before left behind."""
+
+    @functools.wraps(command)
+    def opened(*args: Any, **kwargs: Any) -> Any:
+        open_database()
+        return command(*args, **kwargs)
+
+    return opened  # type: ignore[return-value]
+
+
+def open_database() -> None:
+    """Open the database of the root's options, recover what a dead process left, and close it at the end."""
+    from llmsess import db, owners
+
+    ctx = click.get_current_context()
+    if not db.log.handlers:
+        db.log.addHandler(_Notices())
+    opened = db.connect(ctx.find_root().obj.db)
+    ctx.call_on_close(opened.close)
+    if owners.any_held():
+        from llmsess import chat, sessions
+
+        for message in chat.recover():
+            session = sessions.by_id(message.session_id)
+            title = f" ({session.title})" if session.title else ""
+            output.notice(
+                f"A reply in session {session.uuid[:8]}{title} was interrupted; what came is kept. "
+                f"Go on with: llmsess chat --session {session.uuid[:8]} PROMPT"
+            )
+
+
+def format_options(command: F) -> F:
+    """Add --format and --json."""
+    command = click.option("--json", "as_json", is_flag=True, help="Short for --format json.")(command)
+    return click.option("--format", "format_", type=click.Choice(output.FORMATS), help="How to show it.")(command)
+
+
+def chosen_format(format_: str | None, as_json: bool) -> str | None:
+    """Return the format that the two options mean."""
+    return "json" if as_json else format_
+
+
+def list_options(command: F) -> F:
+    """Add --limit, --all and --cursor."""
+    command = click.option("--cursor", help="Go on where a list before ended.")(command)
+    command = click.option("--all", "all_", is_flag=True, help="Everything, not only the first.")(command)
+    return click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many.")(command)
+
+
+def session_filters(command: F) -> F:
+    """Add the options that choose sessions; `session_filter()` reads them."""
+    for option in (
+        click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Only with this metadata."),
+        click.option("--until", help="Only with activity before: 7d, yesterday, a date, a time."),
+        click.option("--since", help="Only with activity since: 7d, yesterday, a date, a time."),
+        click.option("--status", help="Only with this status (archived ones show only so)."),
+        click.option("--type", "type_", help="Only of this type: single, imported, batch, ..."),
+        click.option("--tag", shell_complete=TAG, help="Only with this tag."),
+        click.option("--model", shell_complete=MODEL, help="Only with this model, as provider/name."),
+        click.option("--project", shell_complete=PROJECT, help="Only in this project."),
+    ):
+        command = option(command)
+    return command
+
+
+def session_filter(options: dict[str, Any]) -> Any:
+    """Return the SessionFilter that the options of `session_filters()` mean."""
+    from llmsess.sessions import SessionFilter
+
+    return SessionFilter(
+        project=options["project"], model=options["model"], tag=options["tag"], type=options["type_"],
+        status=options["status"], since=moment(options["since"]), until=moment(options["until"]),
+        metadata=tuple(pair(item) for item in options["meta"]),
+    )  # fmt: skip
+
+
+def session_argument(command: F) -> F:
+    """Add the argument SESSION."""
+    return click.argument("reference", metavar="SESSION", shell_complete=SESSION)(command)
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Return KEY=VALUE as two texts; raises InvalidInput."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise InvalidInput(f'"{text}" is not KEY=VALUE')
+    return key, value
+
+
+def moment(text: str | None) -> datetime | None:
+    """Return the time a person means, aware: 7d or 12h ago, today, yesterday, a date, or an ISO time (else local)."""
+    if text is None:
+        return None
+    words = text.strip().lower()
+    span = _SPAN.fullmatch(words)
+    if span:
+        try:
+            return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
+        except OverflowError as error:
+            raise InvalidInput(f'"{text}" is too long ago') from error
+    if words in ("now", "today", "yesterday"):
+        today = datetime.now().astimezone()
+        midnight = today.replace(hour=0, minute=0, second=0, microsecond=0)
+        return {"now": today, "today": midnight, "yesterday": midnight - timedelta(days=1)}[words].astimezone(UTC)
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f'"{text}" is no time', hint="as 7d, yesterday, 2026-01-31 or 2026-01-31T13:00") from error
+
+
+def text_value(text: str | None) -> str | None:
+    """Return an option's text: what it says, or with @FILE what the file says (@@ for a text that begins with @)."""
+    if text is None or not text.startswith("@"):
+        return text
+    if text.startswith("@@"):
+        return text[1:]
+    try:
+        return Path(text[1:]).expanduser().read_bytes().decode(errors="replace")
+    except OSError as error:
+        raise InvalidInput(f"the file {text[1:]} cannot be read: {error.strerror}") from error
+
+
+def edited_text(start: str = "") -> str:
+    """Return what a person writes in $EDITOR; raises InvalidInput where nothing came of it."""
+    text = click.edit(start)
+    if text is None or not text.strip():
+        raise InvalidInput("nothing was written", hint="save the text in the editor")
+    return text.rstrip("\n")
+
+
+def standard_input() -> str:
+    """Return what is piped in, "" where standard input is a terminal or closed."""
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        return ""
+    return sys.stdin.buffer.read().decode(errors="replace")
+
+
+def yes_option(command: F) -> F:
+    """Add --yes and --dry-run."""
+    command = click.option("--dry-run", is_flag=True, help="Only say what would happen.")(command)
+    return click.option("--yes", "-y", is_flag=True, help="Do it without asking.")(command)
+
+
+def confirmed(question: str, *, yes: bool, dry_run: bool) -> bool:
+    """Show what is about to happen and return whether to do it; without a terminal and --yes it is a usage error."""
+    if dry_run:
+        output.notice(f"Would: {question}")
+        return False
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question}: needs a yes; give --yes")
+    return bool(click.confirm(f"{question}?", err=True))
+
+
+def json_or_text(value: str) -> Any:
+    """Return an option's value as JSON where it is some, else as it stands."""
+    import json
+
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value

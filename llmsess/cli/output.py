@@ -1,0 +1,214 @@
+"""Everything that is shown: rows in six formats, conversations, notices. The only module that writes to the terminal.
+
+Data goes to standard output, everything else to standard error. On a terminal text loses its control sequences, is
+coloured unless NO_COLOR is set, and is paged where it is longer than the screen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import click
+
+from llmsess.texts import one_line, without_controls
+
+FORMATS = ("table", "plain", "json", "jsonl", "csv", "markdown")
+NANO = 1_000_000_000
+Row = dict[str, Any]
+
+
+def is_terminal() -> bool:
+    """Return whether standard output is one."""
+    return sys.stdout.isatty()
+
+
+def style(text: str, **styles: Any) -> str:
+    """Return the text in colour where colours are wanted."""
+    return text if os.environ.get("NO_COLOR") or not is_terminal() else click.style(text, **styles)
+
+
+def out(text: str = "", *, newline: bool = True) -> None:
+    """Write data, flushed at once: a piped reader sees it as it comes."""
+    click.echo(text, nl=newline)
+    sys.stdout.flush()
+
+
+def notice(text: str, **styles: Any) -> None:
+    """Write what is no data."""
+    plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
+    click.echo(without_controls(text) if plain else click.style(without_controls(text), **styles), err=True)
+
+
+def show_json(value: Any) -> None:
+    """Write a JSON document."""
+    out(json.dumps(value, ensure_ascii=False, indent=2, default=plain_value))
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value as JSON has it: times as ISO 8601 in UTC, money as a decimal text."""
+    if isinstance(value, datetime):
+        return iso(value)
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
+
+
+def iso(value: datetime | str | None) -> str | None:
+    """Return a stored or an aware time as ISO 8601 in UTC."""
+    from llmsess.models import time_text
+
+    return value if value is None or isinstance(value, str) else time_text(value)
+
+
+def local_time(value: datetime | str | None) -> str:
+    """Return a stored or an aware time in the local time zone, to the minute."""
+    if value is None:
+        return ""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def cost_usd(nano: int | None, unpriced: int = 0) -> str | None:
+    """Return nano-USD as a decimal text, None where nothing is known: no cost, or nothing but unpriced."""
+    if nano is None or (nano == 0 and unpriced):
+        return None
+    text = format((Decimal(nano) / NANO).normalize(), "f")
+    return text if text != "-0" else "0"
+
+
+def money(nano: int | None, unpriced: int = 0) -> str:
+    """Return nano-USD for a person: `$0.0123`, `≥$0.0123` where some is unpriced, `unpriced` where all is."""
+    text = cost_usd(nano, unpriced)
+    if text is None:
+        return "unpriced" if unpriced or nano is None else ""
+    value = Decimal(text)
+    shown = f"{value:.2f}" if value >= 1 else f"{value:.4f}" if value >= Decimal("0.001") or not value else text
+    return f"{'≥' if unpriced else ''}${'0' if not value else shown}"
+
+
+def number(value: int | None) -> str:
+    """Return a count with thousands separated, nothing for an unknown one."""
+    return "" if value is None else f"{value:,}"
+
+
+# Rows
+
+
+def show_rows(rows: Sequence[Row], format: str | None, columns: dict[str, str] | None = None, display: Any = None) -> None:
+    """Write rows in a format; `columns` maps keys to headings for people, `display` turns a row into what they read.
+
+    Machine formats get the rows themselves; without a format it is a table on a terminal, plain text elsewhere.
+    """
+    chosen = format or ("table" if is_terminal() else "plain")
+    if chosen == "json":
+        show_json(rows)
+    elif chosen == "jsonl":
+        for row in rows:
+            out(json.dumps(row, ensure_ascii=False, default=plain_value))
+    elif chosen == "csv":
+        out(csv_text(rows, list(rows[0]) if rows else list(columns or {})), newline=False)
+    else:
+        headings = columns or {key: key.replace("_", " ") for key in (rows[0] if rows else {})}
+        shown = [display(row) if display else row for row in rows]
+        cells = [[cell(row.get(key)) for key in headings] for row in shown]
+        _TEXT_FORMATS[chosen](list(headings.values()), cells)
+
+
+def csv_text(rows: Iterable[Row], keys: list[str]) -> str:
+    """Return rows as CSV; a text that a spreadsheet would take for a formula gets an apostrophe."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(keys)
+    for row in rows:
+        writer.writerow([csv_cell(row.get(key)) for key in keys])
+    return buffer.getvalue()
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a value as a CSV cell that cannot start a formula."""
+    if isinstance(value, (dict, list)):
+        value = json.dumps(value, ensure_ascii=False, default=plain_value)
+    if isinstance(value, (datetime, Decimal)):
+        value = plain_value(value)
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def cell(value: Any) -> str:
+    """Return a value as one harmless line."""
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False, default=plain_value)
+    if isinstance(value, datetime):
+        return local_time(value)
+    return one_line(str(value), 10_000)
+
+
+def _show_table(headings: list[str], cells: list[list[str]]) -> None:
+    if not cells:
+        return
+    from tabulate import tabulate  # here: it takes longer to import than everything else
+
+    out(tabulate(cells, [style(heading, bold=True) for heading in headings], tablefmt="simple", disable_numparse=True))
+
+
+def _show_plain(headings: list[str], cells: list[list[str]]) -> None:
+    for row in cells:
+        out("\t".join(row))
+
+
+def _show_markdown(headings: list[str], cells: list[list[str]]) -> None:
+    rows = [headings, ["---"] * len(headings), *([text.replace("|", "\\|") for text in row] for row in cells)]
+    for row in rows:
+        out(f"| {' | '.join(row)} |")
+
+
+_TEXT_FORMATS = {"table": _show_table, "plain": _show_plain, "markdown": _show_markdown}
+
+
+def show_fields(record: Row, format: str | None, display: Any = None) -> None:
+    """Write one record: a JSON object, or a line for each field that is set."""
+    if format == "json":
+        show_json(record)
+    elif format in ("jsonl", "csv", "markdown"):
+        show_rows([record], format)
+    else:
+        shown = display(record) if display else record
+        width = max((len(key) for key in shown), default=0)
+        for key, value in shown.items():
+            if value not in (None, "", [], {}):
+                out(f"{style(key.replace('_', ' ').ljust(width), bold=True)}  {cell(value)}")
+
+
+def page(text: str) -> None:
+    """Write a long text, through the pager where it is longer than the terminal."""
+    height = shutil.get_terminal_size().lines
+    if is_terminal() and text.count("\n") >= height - 1 and os.environ.get("PAGER") != "":
+        os.environ.setdefault("LESS", "-RFX")
+        click.echo_via_pager(text, color=not os.environ.get("NO_COLOR"))
+    else:
+        out(text, newline=not text.endswith("\n"))
+
+
+def show_error(error: Row | str, *, as_json: bool) -> None:
+    """Write an error: an object for programs, a line for people."""
+    if as_json:
+        click.echo(json.dumps(error, ensure_ascii=False), err=True)
+    else:
+        notice(f"Error: {error}", fg="red")
+
+
+def silence() -> None:
+    """Give up standard output after its reader has gone."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

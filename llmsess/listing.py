@@ -1,0 +1,114 @@
+"""Lists of sessions: ids first, by keyset, then the view v_session_summary for those ids only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from llmsess import catalog
+from llmsess.db import database
+from llmsess.errors import InvalidInput
+from llmsess.models import parse_time, time_text
+
+STATUSES = ("active", "completed", "interrupted", "failed", "archived")
+
+
+@dataclass(frozen=True)
+class SessionFilter:
+    """Which sessions; None means any. Times bound the last activity. Archived ones need their status named."""
+
+    project: str | None = None
+    model: str | None = None
+    tag: str | None = None
+    type: str | None = None
+    status: str | None = None
+    source: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    def conditions(self) -> tuple[list[str], list[Any]]:
+        """Return the SQL conditions over `sessions s` and their values; raises NotFound for an unknown name."""
+        wheres, values = ["s.status NOT IN ('archived', 'deleted')"], []
+        if self.status is not None:
+            if self.status not in STATUSES:
+                raise InvalidInput(f'"{self.status}" is no status', hint=f"statuses are {', '.join(STATUSES)}")
+            wheres, values = ["s.status = ?"], [self.status]
+        for value, column in ((self.type, "session_type"), (self.source, "source")):
+            if value is not None:
+                wheres.append(f"s.{column} = ?")
+                values.append(value)
+        if self.project is not None:
+            wheres.append("s.project_id = ?")
+            values.append(catalog.get_project(self.project).id)
+        if self.model is not None:
+            wheres.append("s.model_id = ?")
+            values.append(catalog.get_model(self.model).id)
+        if self.tag is not None:
+            wheres.append("EXISTS (SELECT 1 FROM session_tags t WHERE t.session_id = s.id AND t.tag = ?)")
+            values.append(self.tag.lower())
+        for moment, comparison in ((self.since, ">="), (self.until, "<")):
+            if moment is not None:
+                wheres.append(f"s.last_activity_at {comparison} ?")
+                values.append(time_text(moment))
+        for key, value in self.metadata:
+            wheres.append("CAST(json_extract(s.metadata, ?) AS TEXT) = ?")
+            values.extend([f'$."{key}"', value])
+        return wheres, values
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of a list: rows of v_session_summary as dicts, and the cursor of the next page, None at the end."""
+
+    rows: list[dict[str, Any]]
+    cursor: str | None
+
+
+def find(filter: SessionFilter | None = None, *, limit: int | None = 50, cursor: str | None = None) -> Page:
+    """Return sessions by last activity, newest first; `limit` None means all, `cursor` continues a page."""
+    wheres, values = (filter or SessionFilter()).conditions()
+    if cursor is not None:
+        wheres.append("(s.last_activity_at, s.id) < (?, ?)")
+        values.extend(_parse_cursor(cursor))
+    sql = (
+        f"SELECT s.id, s.last_activity_at FROM sessions s WHERE {' AND '.join(wheres)} "
+        "ORDER BY s.last_activity_at DESC, s.id DESC LIMIT ?"
+    )
+    ids = database.execute_sql(sql, [*values, -1 if limit is None else limit + 1]).fetchall()
+    more = limit is not None and len(ids) > limit
+    ids = ids[:limit] if more else ids
+    return Page(summaries([row[0] for row in ids]), f"{ids[-1][1]}~{ids[-1][0]}" if more and ids else None)
+
+
+def count(filter: SessionFilter | None = None) -> int:
+    """Return how many sessions the filter lets through."""
+    if filter is None or filter == SessionFilter():
+        sql = "SELECT (SELECT count(*) FROM sessions) - (SELECT count(*) FROM sessions WHERE status IN ('archived', 'deleted'))"
+        return int(database.execute_sql(sql).fetchone()[0])
+    wheres, values = filter.conditions()
+    sql = f"SELECT count(*) FROM sessions s WHERE {' AND '.join(wheres)}"
+    return int(database.execute_sql(sql, values).fetchone()[0])
+
+
+def _parse_cursor(cursor: str) -> tuple[str, int]:
+    moment, _, row_id = cursor.rpartition("~")
+    try:
+        parse_time(moment)
+        return moment, int(row_id)
+    except ValueError as error:
+        raise InvalidInput(f'"{cursor}" is no cursor', hint="take it from the end of the page before") from error
+
+
+def summaries(ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the rows of v_session_summary of these sessions, in this order."""
+    found: dict[int, dict[str, Any]] = {}
+    for start in range(0, len(ids), 500):
+        chunk = list(ids[start : start + 500])
+        marks = ", ".join("?" * len(chunk))
+        rows = database.execute_sql(f"SELECT * FROM v_session_summary WHERE id IN ({marks})", chunk)
+        names = [column[0] for column in rows.description]
+        found |= {row[0]: dict(zip(names, row, strict=True)) for row in rows.fetchall()}
+    return [found[row_id] for row_id in ids if row_id in found]

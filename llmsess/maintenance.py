@@ -1,0 +1,135 @@
+"""Is the database whole? `check()` proves what the other modules promise; `info()` says what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmsess import db
+from llmsess.db import DRIVER_ERRORS, database
+from llmsess.errors import DatabaseError
+from llmsess.texts import FIELDS
+
+FINDINGS_SHOWN = 20  # of one check
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: which check found it, and what."""
+
+    check: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check()` looked at and found; warnings are no findings."""
+
+    checks: list[str]
+    findings: list[Finding]
+    warnings: list[str]
+
+
+_TREE = (
+    "SELECT 'message ' || m.uuid || ' has position ' || m.position || ', its parent ' || coalesce(p.position, 'none') "
+    "FROM messages m LEFT JOIN messages p ON p.id = m.parent_id WHERE m.position <> coalesce(p.position, 0) + 1",
+    "SELECT 'message ' || uuid || ' has a parent and still waits for one' FROM messages "
+    "WHERE parent_id IS NOT NULL AND parent_external_id IS NOT NULL",
+    "SELECT 'session ' || s.uuid || ' numbers messages beyond its next one' FROM sessions s "
+    "WHERE s.next_sequence <= (SELECT max(m.sequence_number) FROM messages m WHERE m.session_id = s.id)",
+    "SELECT 'session ' || s.uuid || ' has messages and no head' FROM sessions s WHERE s.head_id IS NULL "
+    "AND s.status <> 'deleted' AND EXISTS (SELECT 1 FROM messages m WHERE m.session_id = s.id AND m.parent_id IS NULL "
+    "AND NOT EXISTS (SELECT 1 FROM messages e WHERE e.session_id = s.id AND e.metadata IS NOT NULL))",
+)
+_TOTALS = """
+    SELECT 'session ' || s.uuid || ' has totals that are not the sums of its messages' FROM sessions s
+    LEFT JOIN (
+        SELECT session_id, count(*) AS n, sum(coalesce(input_tokens, 0)) AS i, sum(coalesce(cached_input_tokens, 0)) AS c,
+            sum(coalesce(cache_write_tokens, 0)) AS w, sum(coalesce(output_tokens, 0)) AS o, sum(coalesce(cost, 0)) AS p,
+            sum(origin = 'model' AND cost IS NULL AND status IN ('complete', 'interrupted')) AS u
+        FROM messages GROUP BY session_id
+    ) t ON t.session_id = s.id
+    WHERE s.total_messages <> coalesce(t.n, 0) OR s.total_input_tokens <> coalesce(t.i, 0)
+        OR s.total_cached_input_tokens <> coalesce(t.c, 0) OR s.total_cache_write_tokens <> coalesce(t.w, 0)
+        OR s.total_output_tokens <> coalesce(t.o, 0) OR s.total_cost <> coalesce(t.p, 0)
+        OR s.unpriced_messages <> coalesce(t.u, 0)
+"""
+_TEXTS = tuple(
+    f"SELECT 'message ' || m.uuid || ' misses its {name}' FROM messages m WHERE m.{name}_sha256 IS NOT NULL "
+    f"AND NOT EXISTS (SELECT 1 FROM texts t WHERE t.sha256 = m.{name}_sha256)"
+    for name in FIELDS
+)
+QUERIES: dict[str, tuple[str, ...]] = {"tree": _TREE, "totals": (_TOTALS,), "texts": _TEXTS}
+
+
+def check() -> CheckReport:
+    """Run every check on the open database: SQLite's own, foreign keys, the search index, tree, totals, texts."""
+    findings = [*_sqlite(), *_foreign_keys(), *_index()]
+    for name, queries in QUERIES.items():
+        for sql in queries:
+            findings.extend(Finding(name, detail) for detail in _column(name, sql, findings))
+    names = ["integrity", "foreign keys", "search index", *QUERIES]
+    return CheckReport(names, findings, [*sqlite_warnings(db.driver.sqlite_version_info)])
+
+
+def _sqlite() -> Iterator[Finding]:
+    details = _guarded("integrity", f"PRAGMA integrity_check({FINDINGS_SHOWN})")
+    yield from (Finding("integrity", str(row[0])) for row in details if row[0] != "ok")
+
+
+def _foreign_keys() -> Iterator[Finding]:
+    for row in _guarded("foreign keys", "PRAGMA foreign_key_check")[:FINDINGS_SHOWN]:
+        yield Finding("foreign keys", " ".join(map(str, row)) if len(row) == 1 else f"row {row[1]} of {row[0]} names no {row[2]}")
+
+
+def _index() -> Iterator[Finding]:
+    """Compare the index with the texts: only the check of rank 1 does, integrity_check does not see a difference."""
+    try:
+        database.execute_sql("INSERT INTO messages_fts (messages_fts, rank) VALUES ('integrity-check', 1)")
+    except (DatabaseError, *DRIVER_ERRORS) as error:
+        yield Finding("search index", f"the index differs from the messages: {error}")
+
+
+def _guarded(name: str, sql: str) -> list[Any]:
+    """Return the rows, or the error as a row: a damaged file is what a check is for."""
+    try:
+        return list(database.execute_sql(sql).fetchall())
+    except (DatabaseError, *DRIVER_ERRORS) as error:
+        return [(f"{name}: {error}",)]
+
+
+def _column(name: str, sql: str, before: list[Finding]) -> list[str]:
+    return [str(row[0]) for row in _guarded(name, f"{sql} LIMIT {FINDINGS_SHOWN}")]
+
+
+def sqlite_warnings(version: tuple[int, ...]) -> Iterator[str]:
+    """Yield what is known against a version of SQLite: the WAL-reset bug (https://sqlite.org/wal.html#walresetbug)."""
+    fixed = version >= (3, 51, 3) and version[:2] != (3, 52)
+    ported = (version[:2] == (3, 50) and version >= (3, 50, 7)) or (version[:2] == (3, 44) and version >= (3, 44, 6))
+    if not fixed and not ported:
+        number = ".".join(map(str, version))
+        yield f"SQLite {number} can damage a database that several processes write at once: pip install 'pysqlite3>=0.6.1'"
+
+
+def info() -> dict[str, Any]:
+    """Return facts about the open database: where it is, how large, which versions, how many rows."""
+    path = Path(database.database)
+    sizes = {name: database.pragma(name) for name in ("page_size", "page_count", "freelist_count")}
+    backups = sorted((path.parent / "backups").glob(f"{path.name}.v*"))
+    version = db.schema_version()
+    tables = ("projects", "models", "sessions", "messages", "texts", "blobs", "calls", "import_sources", "import_records")
+    counts = {name: database.execute_sql(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables if version}
+    return {
+        "path": str(path),
+        "size_bytes": path.stat().st_size,
+        "free_bytes": sizes["page_size"] * sizes["freelist_count"],
+        "schema_version": version,
+        "newest_schema_version": db.SCHEMA_VERSION,
+        "sqlite_version": db.driver.sqlite_version,
+        "journal_mode": database.journal_mode,
+        "file_system": db.file_system(str(path)),
+        "rows": counts,
+        "backups": [str(backup) for backup in backups],
+    }

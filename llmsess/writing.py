@@ -1,0 +1,155 @@
+"""Writing messages: the growing end of a session, and how rows are read back, by constant SQL.
+
+The head of a session is read and moved in one IMMEDIATE transaction, so that concurrent appends form one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from llmsess import texts
+from llmsess.db import database, insert_row, row_reader
+from llmsess.errors import InvalidInput, NotFound
+from llmsess.models import Message, new_uuid, now, time_text
+from llmsess.parts import Attachment, pack, unpack
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "event")
+ORIGINS = {"user": "human", "assistant": "model", "tool": "tool"}  # of a role, where nothing else is said
+TITLE_CHARACTERS = 80  # of a title cut from a prompt
+
+_COLUMNS = [field.column_name for field in Message._meta.sorted_fields]
+SELECT = ", ".join(texts.whole("m", name) if name in texts.FIELDS else f"m.{name}" for name in _COLUMNS)
+_PATH = f"""
+    WITH RECURSIVE path (id, parent_id, position) AS (
+        SELECT id, parent_id, position FROM messages WHERE id = ?
+        UNION ALL
+        SELECT m.id, m.parent_id, m.position FROM path p JOIN messages m
+        ON m.id = p.parent_id AND m.position < p.position
+    )
+    SELECT {SELECT} FROM path p CROSS JOIN messages m ON m.id = p.id LIMIT ?
+"""
+_OWN = f"SELECT {SELECT} FROM messages m WHERE m.session_id = ? ORDER BY m.sequence_number"
+_HEAD = """
+    SELECT s.head_id, s.next_sequence, m.position, s.status, s.title
+    FROM sessions s LEFT JOIN messages m ON m.id = s.head_id WHERE s.id = ?
+"""
+_ADVANCE = """
+    UPDATE sessions SET head_id = ?, next_sequence = ?, last_activity_at = max(last_activity_at, ?), status = ?,
+    title = coalesce(title, ?) WHERE id = ?
+"""
+read = row_reader(Message, _COLUMNS)
+
+
+class End:
+    """The growing end of a session, inside one transaction; `growing()` opens it."""
+
+    def __init__(self, session_id: int) -> None:
+        row = database.execute_sql(_HEAD, (session_id,)).fetchone()
+        if row is None or row[3] == "deleted":
+            raise NotFound("session", str(session_id))
+        self.session_id = session_id
+        self.head_id, self.next_sequence, self.position = row[0], row[1], row[2] or 0
+        self.status = "active"
+        self.title = row[4]
+        self.latest = now()
+
+    def add(self, role: str, content: str | Sequence[Any] | None, **fields: Any) -> Message:
+        """Write a message under the head, move the head to it and return it."""
+        if role not in ROLES:
+            raise InvalidInput(f'"{role}" is no role', hint=f"roles are {', '.join(ROLES)}")
+        packed = pack(content)
+        values = packed.fields() | {key: _clean(key, value) for key, value in fields.items()}
+        values.setdefault("origin", ORIGINS.get(role, "harness"))
+        values.setdefault("status", "complete")
+        values.setdefault("created_at", self.latest)
+        values |= {
+            "uuid": new_uuid(),
+            "session_id": self.session_id,
+            "sequence_number": self.next_sequence,
+            "parent_id": self.head_id,
+            "position": self.position + 1,
+            "role": role,
+        }
+        if values["status"] not in ("pending", "streaming"):
+            values.setdefault("completed_at", self.latest)
+        if self.title is None and role == "user" and values["content"]:
+            self.title = texts.one_line(values["content"], TITLE_CHARACTERS) or None
+        row_id = insert_row(Message, **texts.stored(values))
+        keep_attachments(row_id, packed.attachments)
+        self.head_id, self.position, self.next_sequence = row_id, self.position + 1, self.next_sequence + 1
+        return row_of(row_id, values)
+
+    def save(self) -> None:
+        """Write the moved head."""
+        moment = time_text(self.latest)
+        values = (self.head_id, self.next_sequence, moment, self.status, self.title, self.session_id)
+        database.execute_sql(_ADVANCE, values)
+
+
+@contextlib.contextmanager
+def growing(session_id: int) -> Iterator[End]:
+    """Open the end of a session in a write transaction; what was added is saved with the head at its end."""
+    with database.atomic():
+        end = End(session_id)
+        yield end
+        end.save()
+
+
+def _clean(key: str, value: Any) -> Any:
+    return texts.clean(value) if isinstance(value, str) and key in ("reasoning", "tool_text", "error") else value
+
+
+def row_of(row_id: int, values: dict[str, Any]) -> Message:
+    """Return a Message of values just written, without reading it back."""
+    names = Message._meta.combined
+    message = Message(__no_default__=1)
+    message.__data__.update({field.name: None for field in Message._meta.sorted_fields})
+    message.__data__.update({names[key].name: value for key, value in values.items()}, id=row_id)
+    message._dirty.clear()
+    return message
+
+
+def keep_attachments(message_id: int, attachments: Sequence[Attachment]) -> None:
+    """Store a message's attachments, each once by its content."""
+    for position, attachment in enumerate(attachments):
+        sha256 = hashlib.sha256(attachment.data).hexdigest()
+        database.execute_sql(
+            "INSERT INTO blobs (sha256, media_type, size_bytes, data) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (sha256, attachment.media_type, len(attachment.data), attachment.data),
+        )
+        database.execute_sql(
+            "INSERT INTO message_blobs (message_id, blob_id, position) SELECT ?, id, ? FROM blobs WHERE sha256 = ?",
+            (message_id, position, sha256),
+        )
+
+
+def blocks(message: Message) -> list[Any] | None:
+    """Return the message's exact structured content, attachments included, None where its content says all."""
+
+    def attachment(position: int) -> bytes:
+        sql = "SELECT b.data FROM message_blobs mb JOIN blobs b ON b.id = mb.blob_id WHERE mb.message_id = ? AND mb.position = ?"
+        return bytes(database.execute_sql(sql, (message.id, position)).fetchone()[0])
+
+    fields = {"content": message.content, "reasoning": message.reasoning, "tool_text": message.tool_text}
+    return unpack(fields, message.parts, attachment)
+
+
+def message_by_id(message_id: int) -> Message:
+    """Return the message of that inner id, its text whole."""
+    row = database.execute_sql(f"SELECT {SELECT} FROM messages m WHERE m.id = ?", (message_id,)).fetchone()
+    return read(row)  # type: ignore[no-any-return]
+
+
+def path_to(message_id: int, *, last: int | None = None) -> list[Message]:
+    """Return the messages from the root (or the newest `last`) to the message of that inner id, in order."""
+    rows = database.execute_sql(_PATH, (message_id, -1 if last is None else last)).fetchall()
+    rows.reverse()
+    return [read(row) for row in rows]
+
+
+def written_in(session_id: int) -> list[Message]:
+    """Return every message written in a session, in the order of writing."""
+    return [read(row) for row in database.execute_sql(_OWN, (session_id,)).fetchall()]
