@@ -26,7 +26,7 @@ from llmsess.errors import DatabaseError, InvalidInput, MissingKey, NotFound, Pr
 from llmsess.models import Call, LanguageModel, Message, Session, dump_json, now, parse_time, time_text
 from llmsess.providers import Delta, Provider, Reply, Request, Turn
 from llmsess.settings import Settings
-from llmsess.writing import growing, message_by_id, path_to
+from llmsess.writing import context_to, growing, message_by_id
 
 FLUSH_S = 1.0  # a partial reply is committed at least this often,
 FLUSH_BYTES = 2048  # or after so much of it
@@ -167,16 +167,6 @@ def request_for(way: Route, session: Session | None, turns: list[Turn], options:
     )
 
 
-def context(messages: list[Message]) -> list[Turn]:
-    """Return what of a path is sent: texts of people, models and instructions; no events, failures or tool traffic."""
-    sent = ("system", "developer", "user", "assistant")
-    return [
-        Turn(message.role, message.content)
-        for message in messages
-        if message.role in sent and message.content and message.status != "failed"
-    ]
-
-
 class Exchange:
     """One turn of one session; `reply` is its message, settled once `run()` is exhausted."""
 
@@ -217,8 +207,8 @@ class Exchange:
                 end.add("user", prompt)
             elif after is not None:
                 end.head_id, end.position = after.id, after.position
-            messages = [] if end.head_id is None else path_to(end.head_id)
-            request = request_for(self.way, self.session, context(messages), self.options)
+            turns = [] if end.head_id is None else [Turn(*said) for said in context_to(end.head_id)]
+            request = request_for(self.way, self.session, turns, self.options)
             self.reply = end.add(
                 "assistant", "", status="pending", model_id=self.way.model.id, owner=owners.me(),
                 lease_expires_at=owners.lease(),

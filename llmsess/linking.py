@@ -83,32 +83,34 @@ def is_told(item: TitleRecord) -> bool:
     return database.execute_sql(sql, (title_key(item),)).fetchone() is not None
 
 
-def titled_session(source: str, item: TitleRecord) -> int | None:
-    """Return the inner id of the session that a record titles: its own, or that of the message it names."""
-    if not item.is_message:
-        sql = "SELECT id FROM sessions WHERE source = ? AND external_id = ? AND status <> 'deleted'"
-        row = database.execute_sql(sql, (source, item.target)).fetchone()
-        return int(row[0]) if row else None
-    return _session_of_message(source, item.target)
+def titled_session(source: str, item: TitleRecord) -> str | None:
+    """Return the external id of the session that a record titles: its own, or that of the message it names."""
+    if item.is_message:
+        return _session_of_message(source, item.target)
+    sql = "SELECT external_id FROM sessions WHERE source = ? AND external_id = ? AND status <> 'deleted'"
+    row = database.execute_sql(sql, (source, item.target)).fetchone()
+    return str(row[0]) if row else None
 
 
-def _session_of_message(source: str, external_id: str) -> int | None:
+def _session_of_message(source: str, external_id: str) -> str | None:
     sql = """
-        SELECT m.session_id FROM messages m JOIN sessions s ON s.id = m.session_id
+        SELECT s.external_id FROM messages m JOIN sessions s ON s.id = m.session_id
         WHERE s.source = ? AND s.status <> 'deleted' AND (
             m.external_id = ? OR m.id IN (SELECT message_id FROM import_records WHERE external_id = ?)
         ) ORDER BY m.id LIMIT 1
     """
     row = database.execute_sql(sql, (source, external_id, external_id)).fetchone()
-    return int(row[0]) if row else None
+    return str(row[0]) if row else None
 
 
 def _give_waiting_titles(source: str) -> None:
     sql = "SELECT id, external_id, raw FROM import_records WHERE external_id >= 'title:' AND external_id < 'title;' AND problem = ?"
     for row_id, key, raw in database.execute_sql(sql, (WAITING,)).fetchall():
         target = key.removeprefix("title:").rpartition(":")[0]
-        session_id = _session_of_message(source, target)
-        if session_id is not None:
+        session = _session_of_message(source, target)
+        if session is not None:
             title = clean(str(json.loads(zlib.decompress(raw)).get("summary", "")))
-            database.execute_sql("UPDATE sessions SET title = ? WHERE id = ?", (title, session_id))
+            database.execute_sql(
+                "UPDATE sessions SET title = ? WHERE source = ? AND external_id = ?", (title, source, session)
+            )
             database.execute_sql("UPDATE import_records SET problem = NULL WHERE id = ?", (row_id,))

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from llmsess import catalog, linking, texts
-from llmsess.db import converter, database, field_of, insert_row, update_row
+from llmsess.db import database, update_row
 from llmsess.importers.base import (
     Bad,
     Ignored,
@@ -29,7 +29,7 @@ from llmsess.importers.base import (
     Source,
     TitleRecord,
 )
-from llmsess.models import LanguageModel, Message, Session, new_uuid, now, time_text
+from llmsess.models import LanguageModel, Message, dump_json, new_uuid, now, time_text
 from llmsess.writing import TITLE_CHARACTERS, keep_attachments
 
 CHUNK_RECORDS = 5_000  # a chunk ends after so many records,
@@ -83,17 +83,28 @@ _STAGED = (
     "model_id", "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
     "usage", "cost", "cost_source", "finish_reason", "error", "external_id", "metadata", "created_at", "completed_at",
 )  # fmt: skip
-_JSON = [(name, converter(field_of(Message, name))) for name in ("parts", "usage", "metadata")]
-_STAGE = f"INSERT INTO staged ({', '.join(_STAGED)}) VALUES ({', '.join('?' * len(_STAGED))})"
-_ENTER = f"INSERT INTO messages ({', '.join(_STAGED)}) SELECT {', '.join(_STAGED)} FROM staged ORDER BY id"
+_ENTER = f"INSERT INTO messages ({', '.join(_STAGED)}) SELECT {', '.join(_STAGED)} FROM staged"  # in rowid order
+_REPLACED = (
+    "reasoning", "tool_text", "parts", "content_sha256", "reasoning_sha256", "tool_text_sha256", "model_id",
+    "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "usage", "cost",
+    "cost_source", "finish_reason", "error",
+)  # fmt: skip
 _LOG = """
     INSERT INTO import_records (source_id, line, external_id, message_id, disposition, problem, raw)
     VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _GROWTH = """
-    SELECT s.head_id, s.next_sequence, s.status = 'deleted', s.head_id IS NULL OR m.external_id IS NOT NULL, s.title,
-    s.last_activity_at, s.started_at FROM sessions s LEFT JOIN messages m ON m.id = s.head_id WHERE s.id = ?
+    SELECT s.external_id, s.id, s.head_id, s.next_sequence, s.status = 'deleted',
+        s.head_id IS NULL OR m.external_id IS NOT NULL, s.title, s.last_activity_at, s.started_at
+    FROM sessions s LEFT JOIN messages m ON m.id = s.head_id
 """
+_NEW_SESSION = (
+    "id", "uuid", "title", "session_type", "status", "source", "external_id", "project_id", "model_id", "system_prompt",
+    "parent_external_id", "relation", "metadata", "next_sequence", "total_messages", "total_input_tokens",
+    "total_cached_input_tokens", "total_cache_write_tokens", "total_output_tokens", "total_cost", "unpriced_messages",
+    "started_at", "last_activity_at",
+)  # fmt: skip
+_MAKE = f"INSERT INTO sessions ({', '.join(_NEW_SESSION)}) VALUES ({', '.join('?' * len(_NEW_SESSION))})"
 _GROW = """
     UPDATE sessions SET head_id = ?, next_sequence = ?, title = ?, started_at = ?,
     last_activity_at = coalesce(nullif(?, ''), last_activity_at) WHERE id = ?
@@ -186,12 +197,15 @@ class _Chunk:
         messages = [item for item in items if isinstance(item, MessageRecord)]
         wanted = {item.external_id for item in messages} | {item.parent for item in messages if item.parent}
         self.known = find_known(file.format, wanted)
-        self.growths: dict[int, Growth] = {}
-        self.staged: list[tuple[Any, ...]] = []
+        named = {item.external_id for item in items if isinstance(item, SessionRecord)}
+        self.growths = find_growths(file.format, named)
+        self.made: list[tuple[Any, ...]] = []
+        self.staged: list[dict[str, Any]] = []
         self.ledger: list[tuple[Any, ...]] = []
         self.attachments: list[tuple[int, MessageRecord]] = []
         self.logged = logged_lines(file.id, items)
-        self.next_id = database.execute_sql("SELECT coalesce(max(id), 0) FROM messages").fetchone()[0] + 1
+        self.next_id = _next_id("messages")
+        self.next_session_id = _next_id("sessions")
 
     def enter(self) -> None:
         for item in self.items:
@@ -214,38 +228,44 @@ class _Chunk:
 
     def session(self, record: SessionRecord) -> None:
         """Find or make the session of a record."""
-        row = database.execute_sql(
-            "SELECT id FROM sessions WHERE source = ? AND external_id = ?", (self.file.format, record.external_id)
-        ).fetchone()
-        session_id = row[0] if row else self.make(record)
-        self.file.session_ids[record.external_id] = session_id
-        self.file.related.add(session_id)
-
-    def make(self, record: SessionRecord) -> int:
-        model = self.file.model(record.model)
-        return insert_row(
-            Session,
-            title=texts.clean(record.title) if record.title else None,
-            session_type="imported",
-            source=self.file.format,
-            external_id=record.external_id,
-            project_id=self.file.project(record.project) if record.project else None,
-            model_id=model.id if model else None,
-            system_prompt=texts.clean(record.system_prompt) if record.system_prompt else None,
-            parent_external_id=record.parent_external_id,
-            relation=record.relation,
-            metadata=record.metadata,
-            started_at=record.started_at,
-            last_activity_at=record.started_at or now(),
-        )
-
-    def growth(self, session_id: int) -> Growth:
-        growth = self.growths.get(session_id)
+        growth = self.growths.get(record.external_id)
         if growth is None:
-            row = database.execute_sql(_GROWTH, (session_id,)).fetchone()
-            latest = row[6] or "" if row[1] == 1 else row[5]  # before its first message it has only a start
-            growth = Growth(session_id, row[0], row[1], bool(row[2]), bool(row[3]), row[4], latest, row[6])
-            self.growths[session_id] = growth
+            growth = self.growths[record.external_id] = self.make(record)
+        self.file.session_ids[record.external_id] = growth.id
+        self.file.related.add(growth.id)
+
+    def make(self, record: SessionRecord) -> Growth:
+        """Put a new session in line to be entered before its messages."""
+        row_id, self.next_session_id = self.next_session_id, self.next_session_id + 1
+        model = self.file.model(record.model)
+        started = time_text(record.started_at) if record.started_at else None
+        title = texts.clean(record.title) if record.title else None
+        values = {
+            "id": row_id,
+            "uuid": new_uuid(),
+            "title": title,
+            "session_type": "imported",
+            "status": "active",
+            "source": self.file.format,
+            "external_id": record.external_id,
+            "project_id": self.file.project(record.project) if record.project else None,
+            "model_id": model.id if model else None,
+            "system_prompt": texts.clean(record.system_prompt) if record.system_prompt else None,
+            "parent_external_id": record.parent_external_id,
+            "relation": record.relation,
+            "metadata": dump_json(record.metadata) if record.metadata else None,
+            "next_sequence": 1,
+            "started_at": started,
+            "last_activity_at": started or time_text(now()),
+        }
+        self.made.append(tuple(values.get(name, 0) for name in _NEW_SESSION))
+        return Growth(row_id, None, 1, False, True, title, started or "", started)
+
+    def growth(self, external_id: str) -> Growth:
+        """Return a session of this file; one that an earlier chunk began is read again."""
+        growth = self.growths.get(external_id)
+        if growth is None:
+            growth = self.growths[external_id] = find_growths(self.file.format, {external_id})[external_id]
         return growth
 
     def title(self, item: TitleRecord) -> None:
@@ -254,18 +274,18 @@ class _Chunk:
             self.log(item.record, "duplicate", None, None)
             return
         self.write_messages()
-        session_id = linking.titled_session(self.file.format, item)
-        if session_id is not None:
-            growth = self.growth(session_id)
+        external_id = linking.titled_session(self.file.format, item)
+        if external_id is not None:
+            growth = self.growth(external_id)
             growth.title, growth.dirty = texts.clean(item.title), True
         record = item.record._replace(external_id=linking.title_key(item))
-        self.log(record, "merged", None, None if session_id is not None else linking.WAITING, keep=True)
+        self.log(record, "merged", None, None if external_id is not None else linking.WAITING, keep=True)
 
     # Messages
 
     def message(self, record: MessageRecord) -> None:
         self.file.report.messages += 1
-        growth = self.growth(self.file.session_ids[record.session])
+        growth = self.growth(record.session)
         known = self.same(record, growth.id)
         if growth.deleted:
             self.log_all(record, "ignored", None)
@@ -308,26 +328,30 @@ class _Chunk:
         parent = self.parent(record, growth.id)
         position = parent.position + 1 if parent else 1
         created = time_text(record.created_at) if record.created_at else None
-        values = texts.stored(self.content(record)) | {
+        values = self.content(record)
+        values |= {
             "id": row_id,
             "uuid": new_uuid(),
             "session_id": growth.id,
             "sequence_number": growth.next_sequence,
-            "parent_id": parent.id if parent else None,
-            "parent_external_id": None if parent else record.parent,
             "position": position,
             "role": record.role,
             "origin": record.origin,
             "status": "failed" if record.error else "complete",
             "external_id": record.external_id,
-            "metadata": record.metadata,
-            "created_at": created,
-            "completed_at": created,
         }
-        for name, convert in _JSON:
-            if convert and values.get(name) is not None:
-                values[name] = convert(values[name])
-        self.staged.append(tuple(map(values.get, _STAGED)))
+        if parent:
+            values["parent_id"] = parent.id
+        elif record.parent:
+            values["parent_external_id"] = record.parent
+        if created:
+            values["created_at"] = values["completed_at"] = created
+        if record.metadata:
+            values["metadata"] = record.metadata
+        for name in ("parts", "usage", "metadata"):
+            if name in values:
+                values[name] = dump_json(values[name])
+        self.staged.append(values)
         if record.packed.attachments:
             self.attachments.append((row_id, record))
         entered = Known(
@@ -349,25 +373,25 @@ class _Chunk:
             growth.title = texts.one_line(record.packed.content, TITLE_CHARACTERS) or None
 
     def content(self, record: MessageRecord) -> dict[str, Any]:
-        """Return the columns that say what a message says and what it cost."""
+        """Return the columns that say what a message says and what it cost, those that are NULL left out."""
+        packed, values = record.packed, {"content": record.packed.content}
+        optional: dict[str, Any] = {"reasoning": packed.reasoning, "tool_text": packed.tool_text, "parts": packed.parts}
         model = self.file.model(record.model)
-        price = catalog.UNPRICED
+        if model is not None:
+            optional["model_id"] = model.id
+        if record.raw_usage:
+            optional |= record.usage.fields() | {"usage": dict(record.raw_usage)}
         if record.origin == "model":
             price = catalog.price(model, record.usage, at=record.created_at, reported_usd=record.cost_usd)
-        return record.packed.fields() | record.usage.fields() | {
-            "model_id": model.id if model else None,
-            "usage": dict(record.raw_usage) if record.raw_usage else None,
-            "cost": price.cost,
-            "cost_source": price.source,
-            "finish_reason": record.finish_reason,
-            "error": texts.clean(record.error)[:MAX_ERROR_CHARACTERS] if record.error else None,
-        }  # fmt: skip
+            optional |= {"cost": price.cost, "cost_source": price.source, "finish_reason": record.finish_reason}
+        if record.error:
+            optional["error"] = texts.clean(record.error)[:MAX_ERROR_CHARACTERS]
+        return texts.stored(values | {name: value for name, value in optional.items() if value is not None})
 
     def replace(self, record: MessageRecord, known: Known) -> None:
         """Put the newer version of a message in the place of the older; its raw records stay."""
         self.write_messages()  # it may wait in this chunk
-        whole = dict.fromkeys(f"{name}_sha256" for name in texts.FIELDS)
-        update_row(Message, known.id, **whole | texts.stored(self.content(record)))
+        update_row(Message, known.id, **dict.fromkeys(_REPLACED) | self.content(record))
         database.execute_sql("DELETE FROM message_blobs WHERE message_id = ?", (known.id,))
         keep_attachments(known.id, record.packed.attachments)
         known.length, known.opening = weight(record), opening(record)
@@ -393,24 +417,36 @@ class _Chunk:
 
     def write(self) -> None:
         self.write_messages()
+        grown = [
+            (growth.head_id, growth.next_sequence, growth.title, growth.earliest, growth.latest, growth.id)
+            for growth in self.growths.values()
+            if growth.dirty
+        ]
         with database.translated():
             database.connection().executemany(_LOG, self.ledger)
-        for growth in self.growths.values():
-            if growth.dirty:
-                values = (growth.head_id, growth.next_sequence, growth.title, growth.earliest, growth.latest, growth.id)
-                database.execute_sql(_GROW, values)
+            database.connection().executemany(_GROW, grown)
 
     def write_messages(self) -> None:
-        if not self.staged:
-            return
+        """Enter the sessions and messages in line."""
+        names = [name for name in _STAGED if any(name in values for values in self.staged)]
+        rows = [tuple(map(values.get, names)) for values in self.staged]
         with database.translated():
-            database.connection().executemany(_STAGE, self.staged)
-        database.execute_sql(_ENTER)
-        database.execute_sql("DELETE FROM staged")
+            database.connection().executemany(_MAKE, self.made)
+            if rows:
+                stage = f"INSERT INTO staged ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+                database.connection().executemany(stage, rows)
+        if rows:
+            database.execute_sql(_ENTER)
+            database.execute_sql("DELETE FROM staged")
+        self.made.clear()
         self.staged.clear()
         for row_id, record in self.attachments:
             keep_attachments(row_id, record.packed.attachments)
         self.attachments.clear()
+
+
+def _next_id(table: str) -> int:
+    return int(database.execute_sql(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])
 
 
 def weight(record: MessageRecord) -> int:
@@ -441,17 +477,26 @@ _OPENING = f"substr(CASE WHEN m.content = '' THEN coalesce(m.tool_text, '') ELSE
 def find_known(source: str, external_ids: Iterable[str]) -> dict[str, list[Known]]:
     """Return the messages of a format that the database has, by external id."""
     found: dict[str, list[Known]] = {}
-    wanted = list(external_ids)
-    for start in range(0, len(wanted), 500):
-        chunk = wanted[start : start + 500]
-        rows = database.execute_sql(
-            f"SELECT m.external_id, m.id, m.session_id, m.position, m.role, {_LENGTH}, {_OPENING}, m.output_tokens "
-            "FROM messages m JOIN sessions s ON s.id = m.session_id "
-            f"WHERE m.external_id IN ({', '.join('?' * len(chunk))}) AND s.source = ?",
-            [*chunk, source],
-        )
-        for row in rows.fetchall():
-            found.setdefault(row[0], []).append(Known(*row[1:]))
+    rows = database.execute_sql(
+        f"SELECT m.external_id, m.id, m.session_id, m.position, m.role, {_LENGTH}, {_OPENING}, m.output_tokens "
+        "FROM json_each(?) w CROSS JOIN messages m ON m.external_id = w.value "
+        "CROSS JOIN sessions s ON s.id = m.session_id WHERE s.source = ?",
+        (dump_json(list(external_ids)), source),
+    )
+    for row in rows.fetchall():
+        found.setdefault(row[0], []).append(Known(*row[1:]))
+    return found
+
+
+def find_growths(source: str, external_ids: Iterable[str]) -> dict[str, Growth]:
+    """Return the sessions of a format that the database has, by external id."""
+    wanted = dump_json(list(external_ids))
+    sql = f"{_GROWTH} WHERE s.source = ? AND s.external_id IN (SELECT value FROM json_each(?))"
+    found = {}
+    for external_id, *row in database.execute_sql(sql, (source, wanted)).fetchall():
+        row_id, head, sequence, deleted, movable, title, latest, earliest = row
+        told = (earliest or "") if sequence == 1 else latest  # before its first message it has only a start
+        found[external_id] = Growth(row_id, head, sequence, bool(deleted), bool(movable), title, told, earliest)
     return found
 
 

@@ -31,6 +31,16 @@ _PATH = f"""
     )
     SELECT {SELECT} FROM path p CROSS JOIN messages m ON m.id = p.id LIMIT ?
 """
+_CONTEXT = f"""
+    WITH RECURSIVE path (id, parent_id, position) AS (
+        SELECT id, parent_id, position FROM messages WHERE id = ?
+        UNION ALL
+        SELECT m.id, m.parent_id, m.position FROM path p JOIN messages m
+        ON m.id = p.parent_id AND m.position < p.position
+    )
+    SELECT m.role, {texts.whole("m", "content")} FROM path p CROSS JOIN messages m ON m.id = p.id
+    WHERE m.role IN ('system', 'developer', 'user', 'assistant') AND m.content <> '' AND m.status <> 'failed'
+"""
 _OWN = f"SELECT {SELECT} FROM messages m WHERE m.session_id = ? ORDER BY m.sequence_number"
 _HEAD = """
     SELECT s.head_id, s.next_sequence, m.position, s.status, s.title
@@ -153,3 +163,13 @@ def path_to(message_id: int, *, last: int | None = None) -> list[Message]:
 def written_in(session_id: int) -> list[Message]:
     """Return every message written in a session, in the order of writing."""
     return [read(row) for row in database.execute_sql(_OWN, (session_id,)).fetchall()]
+
+
+def context_to(message_id: int) -> list[tuple[str, str]]:
+    """Return what of a path is sent to a model, as (role, text) from the root on.
+
+    Those are the texts of people, models and instructions; no events, failed replies or tool traffic.
+    """
+    rows: list[tuple[str, str]] = database.execute_sql(_CONTEXT, (message_id,)).fetchall()
+    rows.reverse()
+    return rows
