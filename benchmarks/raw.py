@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llmsess.db import PRAGMAS, database, driver
+from llmsess.db import PRAGMAS, driver
 
 NOW = "2026-01-31T13:00:00.000000Z"
 
@@ -31,13 +31,16 @@ class Turns:
             "INSERT INTO models (uuid, provider, model_name, model_version, is_active, created_at) VALUES (?, 'raw', 'raw', '', 1, ?)",
             (os.urandom(16).hex(), NOW),
         ).lastrowid
+        self.run("COMMIT")
+        self.begin_session()
+
+    def begin_session(self) -> None:
         self.session = self.run(
             "INSERT INTO sessions (uuid, session_type, status, next_sequence, total_messages, total_input_tokens, "
             "total_cached_input_tokens, total_cache_write_tokens, total_output_tokens, total_cost, unpriced_messages, "
             "started_at, last_activity_at) VALUES (?, 'single', 'active', 1, 0, 0, 0, 0, 0, 0, 0, ?, ?)",
             (os.urandom(16).hex(), NOW, NOW),
         ).lastrowid
-        self.run("COMMIT")
 
     def turn(self, prompt: str) -> None:
         run = self.run
@@ -50,8 +53,8 @@ class Turns:
         self.path(user)
         reply = self.message(sequence + 1, user, (position or 0) + 2, "assistant", "model", "pending", "", "host/1/1", None)
         call = run(
-            "INSERT INTO calls (uuid, message_id, attempt, owner, request_sha256, started_at, outcome) VALUES (?, ?, 1, ?, ?, ?, 'sent')",
-            (os.urandom(16).hex(), reply, "host/1/1", "0" * 64, NOW),
+            "INSERT INTO calls (message_id, attempt, owner, request_sha256, started_at, outcome) VALUES (?, 1, ?, ?, ?, 'sent')",
+            (reply, "host/1/1", "0" * 64, NOW),
         ).lastrowid
         run(
             "UPDATE sessions SET head_id = ?, next_sequence = ?, last_activity_at = max(last_activity_at, ?), status = 'active' WHERE id = ?",
@@ -68,10 +71,6 @@ class Turns:
             (NOW, prompt, words, words, json.dumps({"input_tokens": words, "output_tokens": words}), reply),
         )
         run("UPDATE calls SET outcome = 'ok', ended_at = ? WHERE id = ?", (NOW, call))
-        run(
-            "UPDATE sessions SET status = 'active', last_activity_at = max(last_activity_at, ?) WHERE id = ?",
-            (NOW, self.session),
-        )
         run("COMMIT")
         run("SELECT * FROM messages WHERE id = ?", (reply,)).fetchone()
 
@@ -135,8 +134,3 @@ def _records(jsonl: Path) -> Iterator[Any]:
     with jsonl.open("rb") as file:
         for line in file:
             yield json.loads(line)
-
-
-def wal_pages() -> int:
-    """Write back the log, so that a timing does not pay for the one before; return how many pages it had."""
-    return int(database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[1])

@@ -79,6 +79,12 @@ def project_id(name: str) -> int:
     return int(row[0]) if row else insert_row(Project, name=name)
 
 
+def known_project_id(reference: str) -> int:
+    """Return the id of a project that exists, by a constant statement where it is named; raises as `get_project()`."""
+    row = database.execute_sql("SELECT id FROM projects WHERE name = ?", (reference,)).fetchone()
+    return int(row[0]) if row else int(get_project(reference).id)
+
+
 def _name(name: str) -> str:
     name = " ".join(name.split())
     if not name:
@@ -212,6 +218,14 @@ def model_id(reference: str) -> int:
         "SELECT id FROM models WHERE provider = ? AND model_name = ? AND model_version = ''", (provider, name)
     ).fetchone()
     return int(row[0]) if row else insert_row(LanguageModel, provider=provider, model_name=name)
+
+
+def known_model_id(reference: str) -> int:
+    """Return the id of a model that is stored, by a constant statement where it is named; raises as `get_model()`."""
+    provider, _, name = reference.partition("/")
+    sql = "SELECT id FROM models WHERE provider = ? AND model_name = ? AND model_version = ''"
+    row = database.execute_sql(sql, (provider.lower(), name)).fetchone()
+    return int(row[0]) if row else int(get_model(reference).id)
 
 
 def model_named(reference: str | LanguageModel) -> LanguageModel:

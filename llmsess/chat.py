@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,16 +19,14 @@ from typing import Any
 
 from llmsess import catalog, owners, parts, providers, sessions, texts
 from llmsess.catalog import Usage
-from llmsess.db import database, insert_row, update_row
+from llmsess.db import database, get_row, insert_row, update_row
 from llmsess.errors import DatabaseError, InvalidInput, MissingKey, NotFound, ProviderError, UnsavedReply
 from llmsess.models import Call, LanguageModel, Message, Session, dump_json, now, parse_time, time_text
 from llmsess.providers import Delta, Provider, Reply, Request, Turn
+from llmsess.recording import Recorder
 from llmsess.settings import Settings
 from llmsess.writing import context_to, growing, message_by_id
 
-FLUSH_S = 1.0  # a partial reply is committed at least this often,
-FLUSH_BYTES = 2048  # or after so much of it
-FLUSH_SHARE = 32  # or, where it is long, after this fraction of it: rewriting it each 2 KiB would be quadratic
 OnDelta = Callable[[Delta], None]
 
 
@@ -79,10 +75,11 @@ def route(model: str | LanguageModel) -> Route:
 
 def choose_model(session: Session | None, options: Options) -> str | LanguageModel:
     """Return the model of a turn: the option's, the session's, LLMSESS_MODEL's, the database's default."""
-    chosen = options.model or (session.model if session else None) or Settings.load().model or catalog.default_model()
+    own = get_row(LanguageModel, session.model_id) if session is not None and session.model_id else None
+    chosen = options.model or own or Settings.load().model or catalog.default_model()
     if not chosen:
         raise InvalidInput("no model is chosen", hint="-m provider/name, or LLMSESS_MODEL, or llmsess model default")
-    return chosen  # type: ignore[no-any-return]
+    return chosen
 
 
 # Sending
@@ -179,7 +176,7 @@ class Exchange:
     def run(self, prompt: str | None, after: Message | None = None) -> Iterator[Delta]:
         """Write ahead, send, yield the deltas, settle. `after` is the stored prompt to answer where prompt is None."""
         request = self.write_ahead(prompt, after)
-        recorder = Recorder(self.reply.id, self.call_id)
+        recorder = Recorder(self.reply.id)
         outcome = Outcome("complete", "ok")
         try:
             for item in self.way.provider.send(request):
@@ -303,80 +300,8 @@ def store(
         update_row(Message, message_id, **texts.stored(message))
         if call_id is not None:
             update_row(Call, call_id, **call)
-        database.execute_sql(
-            "UPDATE sessions SET status = ?, last_activity_at = max(last_activity_at, ?) WHERE id = ?",
-            (status, time_text(message["completed_at"]), session_id),
-        )
-
-
-class Recorder:
-    """Keeps a reply's row true while it comes: commits what is there and renews the lease, from its own thread.
-
-    The thread makes the promise hold while the network or the reader stalls. A commit that fails is tried again with
-    the next one; the settling at the end reports it.
-    """
-
-    def __init__(self, message_id: int, call_id: int) -> None:
-        self.message_id, self.call_id = message_id, call_id
-        self.pieces: list[str] = []
-        self.thoughts: list[str] = []
-        self.size = self.flushed = 0
-        self.ttft_ms: int | None = None
-        self.first_token_at: datetime | None = None
-        self.began = time.monotonic()
-        self.lock = threading.Lock()
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self.keep, name="llmsess-recorder", daemon=True)
-        self.thread.start()
-
-    def add(self, delta: Delta) -> None:
-        """Take a piece in, and commit where 2 KiB have come together."""
-        if self.ttft_ms is None:
-            self.ttft_ms, self.first_token_at = self.elapsed_ms(), now()
-        with self.lock:
-            self.pieces.append(delta.text)
-            self.thoughts.append(delta.reasoning)
-            self.size += len(delta.text.encode(errors="replace")) + len(delta.reasoning.encode(errors="replace"))
-        if self.size - self.flushed >= max(FLUSH_BYTES, self.flushed // FLUSH_SHARE):
-            self.flush()
-
-    def keep(self) -> None:
-        renewed = time.monotonic()
-        opened = False
-        while not self.stopped.wait(FLUSH_S):
-            if self.size > self.flushed or time.monotonic() - renewed >= owners.RENEW_S:
-                opened = True
-                self.flush()
-                renewed = time.monotonic()
-        if opened:
-            database.close()
-
-    def flush(self) -> None:
-        """Commit what came so far, with a renewed lease."""
-        with self.lock:
-            fields: dict[str, Any] = {"lease_expires_at": owners.lease()}
-            if self.size:
-                fields |= {"status": "streaming", "content": texts.clean(self.text()), "reasoning": texts.clean(self.reasoning()) or None}
-            try:
-                with database.atomic():
-                    update_row(Message, self.message_id, **fields)
-                self.flushed = self.size
-            except DatabaseError:
-                return
-
-    def stop(self) -> None:
-        """End the thread; the caller settles."""
-        self.stopped.set()
-        self.thread.join()
-
-    def text(self) -> str:
-        return "".join(self.pieces)
-
-    def reasoning(self) -> str:
-        return "".join(self.thoughts)
-
-    def elapsed_ms(self) -> int:
-        return round((time.monotonic() - self.began) * 1000)
+        if status != "active":  # writing ahead has set that already
+            database.execute_sql("UPDATE sessions SET status = ? WHERE id = ?", (status, session_id))
 
 
 # When the database cannot take a reply

@@ -42,10 +42,10 @@ class SessionFilter:
                 values.append(value)
         if self.project is not None:
             wheres.append("s.project_id = ?")
-            values.append(catalog.get_project(self.project).id)
+            values.append(catalog.known_project_id(self.project))
         if self.model is not None:
             wheres.append("s.model_id = ?")
-            values.append(catalog.get_model(self.model).id)
+            values.append(catalog.known_model_id(self.model))
         if self.tag is not None:
             wheres.append("EXISTS (SELECT 1 FROM session_tags t WHERE t.session_id = s.id AND t.tag = ?)")
             values.append(self.tag.lower())

@@ -304,7 +304,6 @@ class MessageBlob(Base):
 class Call(Base):
     """One request sent to a provider: the ledger. It is committed before the request leaves and outlives its message."""
 
-    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
     message = ForeignKeyField(Message, null=True, on_delete="SET NULL")  # the reply; NULL: deleted since
     attempt = IntegerField(default=1)  # from 1
     owner = TextField()  # host/pid/start of the sending process
@@ -312,7 +311,7 @@ class Call(Base):
     started_at = UtcDateTimeField(default=now)  # when it was about to be sent
     first_token_at = UtcDateTimeField(null=True)  # NULL: not streamed, or nothing came
     ended_at = UtcDateTimeField(null=True)  # NULL: not answered yet
-    outcome = TextField(default="sent", index=True)  # sent, ok, error, unknown, cancelled
+    outcome = TextField(default="sent")  # sent, ok, error, unknown, cancelled
     http_status = IntegerField(null=True)  # NULL: no answer
     error_kind = TextField(null=True)  # as ProviderError.error_kind; NULL: none
     provider_request_id = TextField(null=True)  # the provider's own; NULL: none sent
@@ -320,6 +319,9 @@ class Call(Base):
 
     class Meta:
         table_name = "calls"
+
+
+Call.add_index(Call.index(Call.outcome, where=Call.outcome == "sent"))
 
 
 class BatchJob(Base):

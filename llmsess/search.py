@@ -60,10 +60,10 @@ class SearchFilter:
             values.extend(self.roles)
         if self.project is not None:
             wheres.append("s.project_id = ?")
-            values.append(catalog.get_project(self.project).id)
+            values.append(catalog.known_project_id(self.project))
         if self.model is not None:
             wheres.append("coalesce(m.model_id, s.model_id) = ?")
-            values.append(catalog.get_model(self.model).id)
+            values.append(catalog.known_model_id(self.model))
         if self.tag is not None:
             wheres.append("s.id IN (SELECT session_id FROM session_tags WHERE tag = ?)")
             values.append(self.tag.lower())

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmsess import catalog, texts
-from llmsess.db import database, insert_row, update_row
-from llmsess.errors import InvalidInput
+from llmsess.db import database, get_row, insert_row, update_row
+from llmsess.errors import InvalidInput, NotFound
 from llmsess.listing import Page, SessionFilter, count, find, summaries
 from llmsess.models import LanguageModel, Message, Session, SessionTag, now
 from llmsess.references import resolve
@@ -71,8 +71,11 @@ def create(
 
 
 def by_id(session_id: int) -> Session:
-    """Return the session of that inner id."""
-    return Session.get_by_id(session_id)
+    """Return the session of that inner id; raises NotFound if it is gone."""
+    row = get_row(Session, session_id)
+    if row is None:
+        raise NotFound("session", str(session_id))
+    return row
 
 
 def get(reference: str | Session) -> Session:

@@ -13,6 +13,8 @@ SNIPPET_CHARACTERS = 300  # of a snippet, marks included
 BEFORE_CHARACTERS = 75  # shown before the first match
 OPEN, CLOSE = "<mark>", "</mark>"
 START, END = "\x02", "\x03"  # what the index puts around a match: control characters, which no shown text has
+SHORT = SNIPPET_CHARACTERS - len(OPEN) - len(CLOSE)
+_ODD = re.compile("[\x00\x01\x04-\x1f\x7f-\x9f]")
 _PIECES = re.compile(f"([{START}{END}])")
 
 
@@ -21,6 +23,10 @@ def snippet(marked: str) -> str:
     first = max(marked.find(START), 0)
     begin = max(0, first - BEFORE_CHARACTERS)
     window = marked[begin : first + 2 * SNIPPET_CHARACTERS]
+    if len(window) <= SHORT and not _ODD.search(window):  # most texts are so: nothing to clean, nothing to cut
+        whole = window.replace(START, OPEN).replace(END, CLOSE)
+        if len(whole) < SNIPPET_CHARACTERS - 1:
+            return f"{'…' if begin else ''}{whole}"
     written = _Writer("…" if begin else "")
     inside = False
     for piece in _PIECES.split(window):

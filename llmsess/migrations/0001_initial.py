@@ -210,7 +210,6 @@ class MessageBlob(Base):
 
 
 class Call(Base):
-    uuid = CharField(32, unique=True)
     message = ForeignKeyField(Message, null=True, on_delete="SET NULL")
     attempt = IntegerField(default=1)
     owner = TextField()
@@ -218,7 +217,7 @@ class Call(Base):
     started_at = Time()
     first_token_at = Time(null=True)
     ended_at = Time(null=True)
-    outcome = TextField(default="sent", index=True)
+    outcome = TextField(default="sent")
     http_status = IntegerField(null=True)
     error_kind = TextField(null=True)
     provider_request_id = TextField(null=True)
@@ -226,6 +225,9 @@ class Call(Base):
 
     class Meta:
         table_name = "calls"
+
+
+Call.add_index(Call.index(Call.outcome, where=Call.outcome == "sent"))
 
 
 class BatchJob(Base):

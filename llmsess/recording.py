@@ -1,0 +1,124 @@
+"""Keeping a reply's row true while it streams: partial commits and the lease.
+
+What came so far is committed after 2 KiB, and once a second by one thread for the whole process, so that the promise
+holds while the network or the reader stalls. The same thread renews the leases.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import datetime
+from typing import Any
+
+from llmsess import owners, texts
+from llmsess.db import database, update_row
+from llmsess.errors import DatabaseError
+from llmsess.models import Message, now
+from llmsess.providers import Delta
+
+FLUSH_S = 1.0  # a partial reply is committed at least this often,
+FLUSH_BYTES = 2048  # or after so much of it
+FLUSH_SHARE = 32  # or, where it is long, after this fraction of it: rewriting it each 2 KiB would be quadratic
+
+
+class Recorder:
+    """One reply while it comes. A commit that fails is tried again with the next; settling the reply reports it."""
+
+    def __init__(self, message_id: int) -> None:
+        self.message_id = message_id
+        self.pieces: list[str] = []
+        self.thoughts: list[str] = []
+        self.size = self.flushed = 0
+        self.ttft_ms: int | None = None
+        self.first_token_at: datetime | None = None
+        self.began = self.renewed = time.monotonic()
+        self.lock = threading.Lock()
+        self.stopped = False
+        _keeper.add(self)
+
+    def add(self, delta: Delta) -> None:
+        """Take a piece in, and commit where 2 KiB have come together."""
+        if self.ttft_ms is None:
+            self.ttft_ms, self.first_token_at = self.elapsed_ms(), now()
+        with self.lock:
+            self.pieces.append(delta.text)
+            self.thoughts.append(delta.reasoning)
+            self.size += len(delta.text.encode(errors="replace")) + len(delta.reasoning.encode(errors="replace"))
+        if self.size - self.flushed >= max(FLUSH_BYTES, self.flushed // FLUSH_SHARE):
+            self.flush()
+
+    def tick(self) -> None:
+        """Commit where something came since, or where the lease wants renewing."""
+        if self.size > self.flushed or time.monotonic() - self.renewed >= owners.RENEW_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what came so far, with a renewed lease."""
+        with self.lock:
+            if self.stopped:
+                return
+            fields: dict[str, Any] = {"lease_expires_at": owners.lease()}
+            if self.size:
+                reasoning = texts.clean(self.reasoning()) or None
+                fields |= {"status": "streaming", "content": texts.clean(self.text()), "reasoning": reasoning}
+            try:
+                with database.atomic():
+                    update_row(Message, self.message_id, **fields)
+                self.flushed, self.renewed = self.size, time.monotonic()
+            except DatabaseError:
+                return
+
+    def stop(self) -> None:
+        """End the keeping; the caller settles."""
+        _keeper.remove(self)
+        with self.lock:  # a commit of the thread has ended by then
+            self.stopped = True
+
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def reasoning(self) -> str:
+        return "".join(self.thoughts)
+
+    def elapsed_ms(self) -> int:
+        return round((time.monotonic() - self.began) * 1000)
+
+
+class _Keeper:
+    """The thread that ticks all replies of the process; it starts with the first and sleeps while there are none."""
+
+    def __init__(self) -> None:
+        self.recorders: set[Recorder] = set()
+        self.changed = threading.Condition()
+        self.thread: threading.Thread | None = None
+
+    def add(self, recorder: Recorder) -> None:
+        with self.changed:
+            self.recorders.add(recorder)
+            if self.thread is None or not self.thread.is_alive():  # the first, or the first after a fork
+                self.thread = threading.Thread(target=self.run, name="llmsess-recorder", daemon=True)
+                self.thread.start()
+            self.changed.notify()
+
+    def remove(self, recorder: Recorder) -> None:
+        with self.changed:
+            self.recorders.discard(recorder)
+
+    def run(self) -> None:
+        while True:
+            with self.changed:
+                while not self.recorders:
+                    self.changed.wait()
+            time.sleep(FLUSH_S)
+            with self.changed:
+                current = list(self.recorders)
+            for recorder in current:
+                recorder.tick()
+            with self.changed:
+                idle = not self.recorders
+            if idle and not database.is_closed():
+                database.close()
+
+
+_keeper = _Keeper()
