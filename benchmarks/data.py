@@ -66,7 +66,10 @@ def big_database(folder: Path, sessions: int) -> Path:
     with database.atomic():
         run = database.execute_sql
         for i in range(20):
-            run("INSERT INTO projects (name, uuid, created_at) VALUES (?, lower(hex(randomblob(16))), '2026-01-01T00:00:00.000000Z')", (f"project {i}",))
+            run(
+                "INSERT INTO projects (name, uuid, created_at) VALUES (?, lower(hex(randomblob(16))), '2026-01-01T00:00:00.000000Z')",
+                (f"project {i}",),
+            )
             run(
                 "INSERT INTO models (uuid, provider, model_name, model_version, is_active, created_at) "
                 "VALUES (lower(hex(randomblob(16))), 'bench', ?, '', 1, '2026-01-01T00:00:00.000000Z')",
@@ -76,7 +79,9 @@ def big_database(folder: Path, sessions: int) -> Path:
             "UPDATE sessions SET project_id = 1 + id % 20, model_id = 1 + id / 7 % 20, "
             "last_activity_at = strftime('%Y-%m-%dT%H:%M:%S.000000Z', 1700000000 + id * 600, 'unixepoch')"
         )
-        run("UPDATE messages SET created_at = strftime('%Y-%m-%dT%H:%M:%S.000000Z', 1700000000 + session_id * 600, 'unixepoch')")
+        run(
+            "UPDATE messages SET created_at = strftime('%Y-%m-%dT%H:%M:%S.000000Z', 1700000000 + session_id * 600, 'unixepoch')"
+        )
     database.execute_sql("INSERT INTO messages_fts (messages_fts) VALUES ('optimize')")
     database.execute_sql("ANALYZE")
     database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")

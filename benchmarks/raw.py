@@ -51,7 +51,9 @@ class Turns:
         ).fetchone()
         user = self.message(sequence, head, (position or 0) + 1, "user", "human", "complete", prompt, None, NOW)
         self.path(user)
-        reply = self.message(sequence + 1, user, (position or 0) + 2, "assistant", "model", "pending", "", "host/1/1", None)
+        reply = self.message(
+            sequence + 1, user, (position or 0) + 2, "assistant", "model", "pending", "", "host/1/1", None
+        )
         call = run(
             "INSERT INTO calls (message_id, attempt, owner, request_sha256, started_at, outcome) VALUES (?, 1, ?, ?, ?, 'sent')",
             (reply, "host/1/1", "0" * 64, NOW),
@@ -123,7 +125,9 @@ def import_by_hand(path: Path, jsonl: Path, chunk: int = 5_000) -> None:
         sessions.append((session, os.urandom(16).hex(), NOW))
         for number, message in enumerate(record["messages"], 1):
             origin = "human" if message["role"] == "user" else "model"
-            messages.append((os.urandom(16).hex(), session, number, number, message["role"], origin, message["content"]))
+            messages.append(
+                (os.urandom(16).hex(), session, number, number, message["role"], origin, message["content"])
+            )
         if len(messages) >= chunk:
             enter()
     enter()

@@ -74,7 +74,12 @@ def bench_start(folder: Path, size: int) -> bool:
         return met
     env |= {"LLM_USER_PATH": str(folder / "llm-home")}
     Path(env["LLM_USER_PATH"]).mkdir(exist_ok=True)
-    subprocess.run([python, Path(__file__).parent / "peer_llm.py", folder / "llm-home" / "logs.db", "40"], check=True, env=env, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [python, Path(__file__).parent / "peer_llm.py", folder / "llm-home" / "logs.db", "40"],
+        check=True,
+        env=env,
+        stdout=subprocess.DEVNULL,
+    )
     logs = [str(python.parent / "llm"), "logs", "-n", "20"]
     measured = processes_in_turn([*command, "session", "list", "--limit", "20"], logs, env)
     return report("llmsess session list --limit 20 / llm logs -n 20", measured, 0.25) and met
@@ -178,7 +183,11 @@ def bench_list(folder: Path, size: int) -> bool:
     for how, filter, where in (
         ("all", sessions.SessionFilter(), ""),
         ("by project", sessions.SessionFilter(project="project 3"), "AND s.project_id = 4"),
-        ("by model", sessions.SessionFilter(model="bench/model-3"), "AND s.model_id = (SELECT id FROM models WHERE model_name = 'model-3')"),
+        (
+            "by model",
+            sessions.SessionFilter(model="bench/model-3"),
+            "AND s.model_id = (SELECT id FROM models WHERE model_name = 'model-3')",
+        ),
     ):
         keyset = (
             "SELECT v.* FROM v_session_summary v JOIN (SELECT s.id FROM sessions s WHERE s.status NOT IN ('archived', 'deleted') "

@@ -37,7 +37,9 @@ def in_turn(ours: Callable[[], object], theirs: Callable[[], object], rounds: in
 def cpu_s(command: Sequence[str], env: dict[str, str]) -> float:
     """Return the user and system time of a whole process."""
     before = os.times()
-    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    subprocess.run(
+        command, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+    )
     after = os.times()
     return (after.children_user - before.children_user) + (after.children_system - before.children_system)
 

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 from peewee import IntegrityError
 
 from llmsess import models
-from llmsess.db import database, insert_row
+from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput, NotFound
 from llmsess.models import NANO, LanguageModel, Message, Project, Session, Setting
 from llmsess.references import resolve
+from llmsess.rows import insert_row
 
 # Projects
 

@@ -19,11 +19,12 @@ from typing import Any
 
 from llmsess import catalog, owners, parts, providers, sessions, texts
 from llmsess.catalog import Usage
-from llmsess.db import database, get_row, insert_row, update_row
+from llmsess.db import database
 from llmsess.errors import DatabaseError, InvalidInput, MissingKey, NotFound, ProviderError, UnsavedReply
 from llmsess.models import Call, LanguageModel, Message, Session, dump_json, now, parse_time, time_text
 from llmsess.providers import Delta, Provider, Reply, Request, Turn
 from llmsess.recording import Recorder
+from llmsess.rows import get_row, insert_row, update_row
 from llmsess.settings import Settings
 from llmsess.writing import context_to, growing, message_by_id
 
@@ -238,9 +239,7 @@ class Outcome:
     note: str | None = None
 
 
-def settled(
-    outcome: Outcome, recorder: Recorder, model: LanguageModel
-) -> tuple[dict[str, Any], dict[str, Any], str]:
+def settled(outcome: Outcome, recorder: Recorder, model: LanguageModel) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Return the final fields of the message and of its call, and the session's status."""
     moment = now()
     message: dict[str, Any] = {
@@ -277,7 +276,10 @@ def reply_fields(reply: Reply, model: LanguageModel, at: datetime) -> dict[str, 
         reply.reasoning_tokens,
     )  # fmt: skip
     price = catalog.price(model, usage, at=at, reported_usd=reply.cost_usd)
-    fields: dict[str, Any] = {"content": texts.clean(reply.content), "reasoning": texts.clean(reply.reasoning or "") or None}
+    fields: dict[str, Any] = {
+        "content": texts.clean(reply.content),
+        "reasoning": texts.clean(reply.reasoning or "") or None,
+    }
     if reply.tool_calls:
         thinking = [{"type": "thinking", "thinking": reply.reasoning}] if reply.reasoning else []
         said = [{"type": "text", "text": reply.content}] if reply.content else []

@@ -81,7 +81,9 @@ def _sqlite() -> Iterator[Finding]:
 
 def _foreign_keys() -> Iterator[Finding]:
     for row in _guarded("foreign keys", "PRAGMA foreign_key_check")[:FINDINGS_SHOWN]:
-        yield Finding("foreign keys", " ".join(map(str, row)) if len(row) == 1 else f"row {row[1]} of {row[0]} names no {row[2]}")
+        yield Finding(
+            "foreign keys", " ".join(map(str, row)) if len(row) == 1 else f"row {row[1]} of {row[0]} names no {row[2]}"
+        )
 
 
 def _index() -> Iterator[Finding]:
@@ -119,7 +121,17 @@ def info() -> dict[str, Any]:
     sizes = {name: database.pragma(name) for name in ("page_size", "page_count", "freelist_count")}
     backups = sorted((path.parent / "backups").glob(f"{path.name}.v*"))
     version = db.schema_version()
-    tables = ("projects", "models", "sessions", "messages", "texts", "blobs", "calls", "import_sources", "import_records")
+    tables = (
+        "projects",
+        "models",
+        "sessions",
+        "messages",
+        "texts",
+        "blobs",
+        "calls",
+        "import_sources",
+        "import_records",
+    )
     counts = {name: database.execute_sql(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables if version}
     return {
         "path": str(path),

@@ -79,32 +79,38 @@ class _Packer:
             return None
         if base64.b64encode(data).decode() != encoded:
             return None
-        self.attachments.append(Attachment(media_type, data))
+        self.attachments.append(Attachment(media_type if isinstance(media_type, str) else None, data))
         return ["blob", len(self.attachments) - 1]
 
     def block(self, block: Any, inside: str | None = None) -> Any:
-        """Return the block with its texts replaced; `inside` is the field of an enclosing tool result."""
+        """Return the block with its texts replaced, `{"json": block}` where there is nothing to replace.
+
+        `inside` is the field of an enclosing tool result.
+        """
         if isinstance(block, str):
             return self.add(inside or "content", block)
-        if not isinstance(block, dict) or set(block) == {"json"}:
-            return {"json": block}
-        kind = block.get("type")
+        kind = block.get("type") if isinstance(block, dict) else None
+        replaced = self.replaced(block, kind, inside) if isinstance(kind, str) else None
+        return {"json": block} if replaced is None else replaced
+
+    def replaced(self, block: Block, kind: str, inside: str | None) -> Block | None:
         if kind in _TEXTS and isinstance(block.get(_TEXTS[kind][0]), str):
             key, name = _TEXTS[kind]
             return block | {key: self.add(inside or name, block[key])}
         if kind == "tool_use" and "input" in block:
-            return block | {"input": self.add("tool_text", dump_json(block["input"]), f"{clean(_name(block))} ")}
+            return block | {"input": self.add("tool_text", dump_json(block["input"]), f"{_name(block)} ")}
         if kind == "function" and isinstance(block.get("function"), dict):
-            return block | {"function": self.function(block["function"])}
+            return self.function(block, block["function"])
         if kind == "tool_result" and "content" in block:
             return block | {"content": self.result(block["content"])}
         return self.media(block, kind)
 
-    def function(self, function: Block) -> Block:
+    def function(self, block: Block, function: Block) -> Block | None:
         arguments = function.get("arguments")
         if not isinstance(arguments, str):
-            return function
-        return function | {"arguments": self.add("tool_text", arguments, f"{clean(_name(function))} ")}
+            return None
+        span = self.add("tool_text", arguments, f"{_name(function)} ")
+        return block | {"function": function | {"arguments": span}}
 
     def result(self, content: Any) -> Any:
         if isinstance(content, str):
@@ -113,21 +119,21 @@ class _Packer:
             return {"blocks": [self.block(inner, "tool_text") for inner in content]}
         return {"json": content}
 
-    def media(self, block: Block, kind: Any) -> Block:
+    def media(self, block: Block, kind: str) -> Block | None:
         source = block.get("source")
         if isinstance(source, dict) and source.get("type") == "base64" and isinstance(source.get("data"), str):
             kept = self.attach(source["data"], source.get("media_type"))
-            return block | {"source": source | {"data": kept}} if kept else block
+            return block | {"source": source | {"data": kept}} if kept else None
         image = block.get("image_url")
         if kind == "image_url" and isinstance(image, dict) and str(image.get("url", "")).startswith("data:"):
             head, _, data = image["url"].partition(";base64,")
             kept = self.attach(data, head.removeprefix("data:") or None) if data else None
-            return block | {"image_url": image | {"url": [head, kept]}} if kept else block
-        return block
+            return block | {"image_url": image | {"url": [head, kept]}} if kept else None
+        return None
 
 
 def _name(block: Block) -> str:
-    return str(block.get("name") or "tool")
+    return clean(str(block.get("name") or "tool"))
 
 
 def pack(content: str | Sequence[Any] | None) -> Packed:
@@ -166,19 +172,19 @@ def _span(value: Any, fields: dict[str, str | None]) -> Any:
 def _restore(part: Any, fields: dict[str, str | None], attachment: Callable[[int], bytes] | None) -> Any:
     if isinstance(part, list):
         return _span(part, fields)
-    if set(part) == {"json"}:
+    if "json" in part and len(part) == 1:
         return part["json"]
-    kind = part.get("type")
-    if kind in _TEXTS and isinstance(part.get(_TEXTS[kind][0]), list):
+    kind = part["type"]
+    if kind in _TEXTS:
         key = _TEXTS[kind][0]
         return part | {key: _span(part[key], fields)}
-    if kind == "tool_use" and "input" in part:
+    if kind == "tool_use":
         return part | {"input": json.loads(_span(part["input"], fields))}
-    if kind == "function" and isinstance(part.get("function", {}).get("arguments"), list):
+    if kind == "function":
         return part | {"function": part["function"] | {"arguments": _span(part["function"]["arguments"], fields)}}
-    if kind == "tool_result" and "content" in part:
+    if kind == "tool_result":
         return part | {"content": _restore_result(part["content"], fields, attachment)}
-    return _restore_media(part, attachment)
+    return _restore_media(part, attachment) if attachment else part
 
 
 def _restore_result(content: Any, fields: dict[str, str | None], attachment: Any) -> Any:
@@ -189,15 +195,10 @@ def _restore_result(content: Any, fields: dict[str, str | None], attachment: Any
     return content["json"]
 
 
-def _restore_media(part: Block, attachment: Callable[[int], bytes] | None) -> Block:
-    source, image = part.get("source"), part.get("image_url")
-    if attachment is None:
-        return part
-    if isinstance(source, dict) and isinstance(source.get("data"), list):
-        data = base64.b64encode(attachment(source["data"][1])).decode()
-        return part | {"source": source | {"data": data}}
-    if isinstance(image, dict) and isinstance(image.get("url"), list):
-        head, kept = image["url"]
-        data = base64.b64encode(attachment(kept[1])).decode()
-        return part | {"image_url": image | {"url": f"{head};base64,{data}"}}
-    return part
+def _restore_media(part: Block, attachment: Callable[[int], bytes]) -> Block:
+    if "source" in part and isinstance(part["source"]["data"], list):
+        data = base64.b64encode(attachment(part["source"]["data"][1])).decode()
+        return part | {"source": part["source"] | {"data": data}}
+    head, kept = part["image_url"]["url"]
+    data = base64.b64encode(attachment(kept[1])).decode()
+    return part | {"image_url": part["image_url"] | {"url": f"{head};base64,{data}"}}

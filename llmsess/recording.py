@@ -12,10 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from llmsess import owners, texts
-from llmsess.db import database, update_row
+from llmsess.db import database
 from llmsess.errors import DatabaseError
 from llmsess.models import Message, now
 from llmsess.providers import Delta
+from llmsess.rows import update_row
 
 FLUSH_S = 1.0  # a partial reply is committed at least this often,
 FLUSH_BYTES = 2048  # or after so much of it

@@ -167,7 +167,9 @@ def _newest(
 def _floor(expression: str, wheres: list[str], values: list[Any]) -> int | None:
     """Return the id below which hits are not ranked, None where all are."""
     if wheres:
-        sql = f"SELECT f.rowid FROM messages_fts f CROSS {_JOINS} WHERE messages_fts MATCH ? AND {' AND '.join(wheres)} "
+        sql = (
+            f"SELECT f.rowid FROM messages_fts f CROSS {_JOINS} WHERE messages_fts MATCH ? AND {' AND '.join(wheres)} "
+        )
     else:
         sql = "SELECT f.rowid FROM messages_fts f WHERE messages_fts MATCH ? "
     row = database.execute_sql(sql + "ORDER BY f.rowid DESC LIMIT 1 OFFSET ?", [expression, *values, RANKED]).fetchone()

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmsess import catalog, texts
-from llmsess.db import database, get_row, insert_row, update_row
+from llmsess.db import database
 from llmsess.errors import InvalidInput, NotFound
 from llmsess.listing import Page, SessionFilter, count, find, summaries
 from llmsess.models import LanguageModel, Message, Session, SessionTag, now
 from llmsess.references import resolve
+from llmsess.rows import get_row, insert_row, update_row
 from llmsess.writing import blocks, growing, message_by_id, path_to, written_in
 
 __all__ = [
@@ -85,9 +86,7 @@ def get(reference: str | Session) -> Session:
     """
     if isinstance(reference, Session):
         return by_id(reference.id)
-    return resolve(
-        Session, reference, "session", name=Session.title, latest=Session.last_activity_at, visible=VISIBLE
-    )
+    return resolve(Session, reference, "session", name=Session.title, latest=Session.last_activity_at, visible=VISIBLE)
 
 
 def id_of(reference: str | Session) -> int:
@@ -170,7 +169,11 @@ def _part_of(session: Session, message: Message) -> Message:
 
 
 def edit(
-    message: str | Message, content: str, *, session: str | Session | None = None, settings: dict[str, Any] | None = None
+    message: str | Message,
+    content: str,
+    *,
+    session: str | Session | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Message:
     """Write a changed version of a message beside it, move the session's head to it and return it.
 
@@ -309,17 +312,20 @@ def _delete(session: Session, doomed: list[int], keep_row: bool) -> None:
         )
     blobs = [row[0] for row in run("SELECT blob_id FROM message_blobs WHERE message_id IN (SELECT id FROM doomed)")]
     run("DELETE FROM messages WHERE id IN (SELECT id FROM doomed)")
-    unused = " AND ".join(f"NOT EXISTS (SELECT 1 FROM messages WHERE {name}_sha256 = t.sha256)" for name in texts.FIELDS)
+    unused = " AND ".join(
+        f"NOT EXISTS (SELECT 1 FROM messages WHERE {name}_sha256 = t.sha256)" for name in texts.FIELDS
+    )
     for name in texts.FIELDS:
         run(f"DELETE FROM texts AS t WHERE sha256 IN (SELECT sha256 FROM orphans_{name}) AND {unused}")
         run(f"DROP TABLE orphans_{name}")
     for blob in set(blobs):
-        run("DELETE FROM blobs WHERE id = ? AND NOT EXISTS (SELECT 1 FROM message_blobs WHERE blob_id = ?)", (blob, blob))
+        run(
+            "DELETE FROM blobs WHERE id = ? AND NOT EXISTS (SELECT 1 FROM message_blobs WHERE blob_id = ?)",
+            (blob, blob),
+        )
     if keep_row:
         cleared = {"title": None, "system_prompt": None, "metadata": None, "parameters": None}
         update_row(Session, session.id, status="deleted", **cleared)
         run("DELETE FROM session_tags WHERE session_id = ?", (session.id,))
     else:
         run("DELETE FROM sessions WHERE id = ?", (session.id,))
-
-

@@ -53,9 +53,7 @@ def branches(session: str | Session) -> list[Branch]:
     return _runs(children, heads, {message.id for message in sessions.path(found)})
 
 
-def _runs(
-    children: dict[int | None, list[Message]], heads: dict[int, list[Session]], main: set[int]
-) -> list[Branch]:
+def _runs(children: dict[int | None, list[Message]], heads: dict[int, list[Session]], main: set[int]) -> list[Branch]:
     """Cut the tree into runs, without recursion: a conversation may fork at every message."""
     top: list[Branch] = []
     waiting = [(root, top) for root in children.get(None, [])]

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llmsess import texts
-from llmsess.db import database, insert_row, row_reader
+from llmsess.db import database
 from llmsess.errors import InvalidInput, NotFound
 from llmsess.models import Message, new_uuid, now, time_text
 from llmsess.parts import Attachment, pack, unpack
+from llmsess.rows import insert_row, row_reader
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "event")
 ORIGINS = {"user": "human", "assistant": "model", "tool": "tool"}  # of a role, where nothing else is said

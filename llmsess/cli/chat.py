@@ -29,11 +29,11 @@ class Printer:
 
     def __call__(self, delta: Delta) -> None:
         if delta.reasoning and sys.stderr.isatty():
-            click.echo(click.style(without_controls(delta.reasoning), dim=True), err=True, nl=False)
+            output.thought(delta.reasoning)
             self.thinking = True
         if delta.text:
             if self.thinking:
-                click.echo("\n", err=True)
+                output.thought("\n", newline=True)
                 self.thinking = False
             output.out(without_controls(delta.text) if output.is_terminal() else delta.text, newline=False)
             self.wrote, self.last = True, delta.text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from llmsess import sessions, tree
 from llmsess.cli import output
@@ -160,7 +159,9 @@ def message_lines(message: Message, models: dict[int, str]) -> list[str]:
         message.status if message.status != "complete" else "",
         message.origin if message.role == "user" and message.origin != "human" else "",
     ]  # fmt: skip
-    lines = [f"{style(message.role, fg=colour, bold=True)} {style(' · '.join(fact for fact in facts if fact), dim=True)}"]
+    lines = [
+        f"{style(message.role, fg=colour, bold=True)} {style(' · '.join(fact for fact in facts if fact), dim=True)}"
+    ]
     if message.reasoning:
         lines.append(style(without_controls(message.reasoning), dim=True, italic=True))
     lines += [without_controls(text) for text in (message.content,) if text]
@@ -183,7 +184,9 @@ def tree_text(session: Session, branches: Sequence[tree.Branch]) -> str:
             lines.append(f"{indent if not i else below}{connector if not i else ''}{_tree_line(message, branch.main)}")
         for head in branch.heads:
             here = " (this)" if head.id == session.id else ""
-            lines.append(style(f"{below}◆ {head.uuid[:SHORT_ID]} {one_line(head.title or '(untitled)', 60)}{here}", bold=True))
+            lines.append(
+                style(f"{below}◆ {head.uuid[:SHORT_ID]} {one_line(head.title or '(untitled)', 60)}{here}", bold=True)
+            )
         children = [(child, below, i == len(branch.children) - 1) for i, child in enumerate(branch.children)]
         waiting += reversed(children)
     return "\n".join(lines) + "\n"

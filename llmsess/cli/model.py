@@ -43,7 +43,9 @@ def _json(row: LanguageModel) -> output.Row:
 
 def _settings(command: Any) -> Any:
     for option in (
-        click.option("-o", "--option", "options", nargs=2, multiple=True, metavar="NAME VALUE", help="A request parameter."),
+        click.option(
+            "-o", "--option", "options", nargs=2, multiple=True, metavar="NAME VALUE", help="A request parameter."
+        ),
         click.option("--context-window", type=int, help="Tokens it takes."),
         click.option("--cached-price", help="USD per million cached input tokens."),
         click.option("--output-price", help="USD per million output tokens."),
@@ -59,7 +61,11 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
     """Return the options of `_settings()` as columns."""
     prices = {
         f"cost_per_1k_{kind}_tokens": None if text is None else int(catalog.parse_usd(text) * PER_MILLION)
-        for kind, text in (("input", given["input_price"]), ("output", given["output_price"]), ("cached", given["cached_price"]))
+        for kind, text in (
+            ("input", given["input_price"]),
+            ("output", given["output_price"]),
+            ("cached", given["cached_price"]),
+        )
     }
     parameters = {name: json_or_text(value) for name, value in given["options"]}
     return prices | {
@@ -163,7 +169,9 @@ def remove(reference: str, yes: bool, dry_run: bool) -> None:
     row = catalog.get_model(reference)
     if confirmed(f"Remove the model {row.reference}", yes=yes, dry_run=dry_run):
         gone = catalog.remove_model(row)
-        output.notice(f"Removed {row.reference}." if gone else f"Took {row.reference} out of the list: messages name it.")
+        output.notice(
+            f"Removed {row.reference}." if gone else f"Took {row.reference} out of the list: messages name it."
+        )
 
 
 @model.command()
@@ -200,13 +208,18 @@ def price(reference: str, format_: str | None, as_json: bool) -> None:
     row = LanguageModel(**dict(zip(("provider", "model_name"), catalog.split_reference(reference), strict=True)))
     row = next((known for known in catalog.find_models() if known.reference == reference), row)
     figures, source = {}, None
-    for kind, usage in (("input", catalog.Usage(1_000_000, output_tokens=0)), ("output", catalog.Usage(0, output_tokens=1_000_000))):
+    for kind, usage in (
+        ("input", catalog.Usage(1_000_000, output_tokens=0)),
+        ("output", catalog.Usage(0, output_tokens=1_000_000)),
+    ):
         found = catalog.price(row, usage)
         source = found.source or source
         figures[f"{kind}_usd_per_million"] = None if found.cost is None else Decimal(found.cost) / NANO
     record = {"model": reference, "source": source} | figures
     if source is None:
-        output.notice(f"No price is known for {reference}: set one with llmsess model edit --input-price --output-price")
+        output.notice(
+            f"No price is known for {reference}: set one with llmsess model edit --input-price --output-price"
+        )
     output.show_fields(record, chosen_format(format_, as_json))
 
 
@@ -227,4 +240,6 @@ def providers_(format_: str | None, as_json: bool) -> None:
         rows.append({"provider": name, "base_url": base_url, "api_key_env": key_env, "key_set": has_key})
     columns = {"provider": "provider", "base_url": "server", "api_key_env": "key from", "key_set": "key"}
     show = {True: "set", False: "missing", None: ""}
-    output.show_rows(rows, chosen_format(format_, as_json), columns, lambda row: row | {"key_set": show[row["key_set"]]})
+    output.show_rows(
+        rows, chosen_format(format_, as_json), columns, lambda row: row | {"key_set": show[row["key_set"]]}
+    )

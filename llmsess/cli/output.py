@@ -43,6 +43,11 @@ def out(text: str = "", *, newline: bool = True) -> None:
     sys.stdout.flush()
 
 
+def thought(text: str, *, newline: bool = False) -> None:
+    """Write a piece of a model's reasoning, dimmed, beside the data."""
+    click.echo(click.style(without_controls(text), dim=True), err=True, nl=newline)
+
+
 def notice(text: str, **styles: Any) -> None:
     """Write what is no data."""
     plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
@@ -102,7 +107,9 @@ def number(value: int | None) -> str:
 # Rows
 
 
-def show_rows(rows: Sequence[Row], format: str | None, columns: dict[str, str] | None = None, display: Any = None) -> None:
+def show_rows(
+    rows: Sequence[Row], format: str | None, columns: dict[str, str] | None = None, display: Any = None
+) -> None:
     """Write rows in a format; `columns` maps keys to headings for people, `display` turns a row into what they read.
 
     Machine formats get the rows themselves; without a format it is a table on a terminal, plain text elsewhere.

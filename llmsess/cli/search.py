@@ -54,7 +54,13 @@ def search(query: tuple[str, ...], format_: str | None, as_json: bool, **given: 
         output.notice(f"More than {searches.RANKED:,} messages match: the newest {searches.RANKED:,} are ranked.")
 
 
-_COLUMNS = {"session_id": "session", "message_id": "message", "role": "role", "created_at": "said", "snippet": "snippet"}
+_COLUMNS = {
+    "session_id": "session",
+    "message_id": "message",
+    "role": "role",
+    "created_at": "said",
+    "snippet": "snippet",
+}
 
 
 def _show(rows: list[output.Row]) -> None:
@@ -63,7 +69,9 @@ def _show(rows: list[output.Row]) -> None:
         title = output.cell(row["session_title"] or "(untitled)")
         facts = f"{row['session_id'][:8]} · {row['role']} {row['position']} · {output.local_time(row['created_at'])}"
         output.out(f"{output.style(title, bold=True)} {output.style(facts, dim=True)}")
-        marked = re.sub(r"<mark>(.*?)</mark>", lambda found: output.style(found[1], fg="yellow", bold=True), row["snippet"])
+        marked = re.sub(
+            r"<mark>(.*?)</mark>", lambda found: output.style(found[1], fg="yellow", bold=True), row["snippet"]
+        )
         output.out(f"  {marked}")
     if not rows:
         output.notice("Nothing found.")

@@ -68,9 +68,7 @@ def create(
     """
     parameters = {name: json_or_text(value) for name, value in options}
     metadata = dict(map(pair, meta))
-    made = sessions.create(
-        title, system_prompt=text_value(system), parameters=parameters, metadata=metadata, **given
-    )
+    made = sessions.create(title, system_prompt=text_value(system), parameters=parameters, metadata=metadata, **given)
     _show_one(made, chosen_format(format_, as_json))
 
 
@@ -79,9 +77,7 @@ def create(
 @list_options
 @format_options
 @database
-def list_(
-    limit: int, all_: bool, cursor: str | None, format_: str | None, as_json: bool, **filters: Any
-) -> None:
+def list_(limit: int, all_: bool, cursor: str | None, format_: str | None, as_json: bool, **filters: Any) -> None:
     """List sessions, the latest first.
 
     \b
@@ -322,7 +318,9 @@ def recover(files: tuple[str, ...], format_: str | None, as_json: bool) -> None:
 
     recovered = [chat.restore_aside(file) for file in files] + chat.recover()
     rows = [conversation.reply_json(message) for message in recovered]
-    output.show_rows(rows, chosen_format(format_, as_json), {"session_id": "session", "id": "message", "status": "status"})
+    output.show_rows(
+        rows, chosen_format(format_, as_json), {"session_id": "session", "id": "message", "status": "status"}
+    )
     output.notice(f"{len(rows)} repl{'y' if len(rows) == 1 else 'ies'} recovered.")
 
 

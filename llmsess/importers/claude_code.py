@@ -28,9 +28,9 @@ from llmsess.importers.base import (
     InputRecord,
     Item,
     MessageRecord,
-    TitleRecord,
     SessionRecord,
     Source,
+    TitleRecord,
     lines,
     moment,
     objects,
@@ -102,7 +102,9 @@ class _Growing:
     def add(self, record: InputRecord, line: dict[str, Any], message: dict[str, Any]) -> None:
         content = message.get("content")
         self.is_text = isinstance(content, str)
-        self.blocks.extend(content if isinstance(content, list) else [{"type": "text", "text": content}] if content else [])
+        self.blocks.extend(
+            content if isinstance(content, list) else [{"type": "text", "text": content}] if content else []
+        )
         self.last = line
         self.records.append(record)
 

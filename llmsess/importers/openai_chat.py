@@ -46,7 +46,9 @@ def _messages(record: dict[str, Any]) -> list[Any] | None:
     """Return the messages of a record, None where it is no conversation."""
     body = record.get("body")
     messages = (body if isinstance(body, dict) else record).get("messages")
-    if not isinstance(messages, list) or not all(isinstance(message, dict) and "role" in message for message in messages):
+    if not isinstance(messages, list) or not all(
+        isinstance(message, dict) and "role" in message for message in messages
+    ):
         return None
     return messages
 
@@ -100,7 +102,9 @@ def _chain(record: InputRecord, value: dict[str, Any], messages: list[dict[str, 
     root = next((i for i, message in enumerate(messages) if message["role"] == "user"), len(messages) - 1)
     session = f"chat:{hashes[root]}"
     told = {key: body.get(key, value.get(key)) for key in TOLD if body.get(key, value.get(key)) is not None}
-    yield SessionRecord(session, model=provider_model(model), metadata=told or None, started_at=moment(body.get("created")))
+    yield SessionRecord(
+        session, model=provider_model(model), metadata=told or None, started_at=moment(body.get("created"))
+    )
     parent = None
     for i, message in enumerate(messages):
         external_id = hashes[i] if i >= root else f"{hashes[root]}:{i}"
@@ -114,7 +118,9 @@ def _chain(record: InputRecord, value: dict[str, Any], messages: list[dict[str, 
             packed(message),
             model=provider_model(model) if role == "assistant" else None,
             metadata=_extra(message),
-            records=[record._replace(external_id=text_or_none(value.get("custom_id")))] if i == len(messages) - 1 else [],
+            records=[record._replace(external_id=text_or_none(value.get("custom_id")))]
+            if i == len(messages) - 1
+            else [],
         )
         parent = external_id
 
@@ -125,7 +131,7 @@ def chain_hashes(messages: list[dict[str, Any]]) -> list[str]:
     for message in messages:
         content = message.get("content")
         if len(message) == 2 and isinstance(content, str):  # most are so, and this is four times as fast
-            text = f'{message["role"]}\0{content}'
+            text = f"{message['role']}\0{content}"
         else:
             text = json.dumps(message, ensure_ascii=False, sort_keys=True)
         # surrogatepass: a lone surrogate is a text too, and must not collide with another

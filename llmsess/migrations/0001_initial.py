@@ -508,10 +508,7 @@ FORGET = (
     "INSERT INTO messages_fts (messages_fts, rowid, content, reasoning, tool_text) "
     f"VALUES ('delete', old.id, {whole_texts('old')});"
 )
-REMEMBER = (
-    "INSERT INTO messages_fts (rowid, content, reasoning, tool_text) "
-    f"VALUES (new.id, {whole_texts('new')});"
-)
+REMEMBER = f"INSERT INTO messages_fts (rowid, content, reasoning, tool_text) VALUES (new.id, {whole_texts('new')});"
 
 
 def add(row, sign, sums):

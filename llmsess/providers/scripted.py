@@ -62,7 +62,9 @@ def load(path: str) -> list[dict[str, Any]]:
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"the script {path} cannot be read", hint="a model scripted/PATH answers from PATH") from error
+        raise InvalidInput(
+            f"the script {path} cannot be read", hint="a model scripted/PATH answers from PATH"
+        ) from error
     try:
         if path.endswith(".jsonl"):
             entries: Any = [json.loads(line) for line in text.splitlines() if line.strip()]

@@ -1,0 +1,119 @@
+"""What the database has already of a file that is being imported: its messages, its sessions, its logged lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from llmsess import texts
+from llmsess.db import database
+from llmsess.importers.base import InputRecord, Item, MessageRecord, SessionRecord
+from llmsess.models import dump_json
+
+OPENING_CHARACTERS = 64  # of a text, compared to tell whether two messages are the same
+
+
+@dataclass(slots=True)
+class Known:
+    """A message that the database has, or will have at the end of the chunk."""
+
+    id: int
+    session_id: int
+    position: int
+    role: str
+    length: int
+    opening: str
+    output_tokens: int | None
+
+
+@dataclass(slots=True)
+class Growth:
+    """A session while a chunk is entered."""
+
+    id: int
+    head_id: int | None
+    next_sequence: int
+    deleted: bool
+    movable: bool  # the head was set by an import, so a further one may move it
+    title: str | None
+    latest: str
+    earliest: str | None
+    dirty: bool = False
+
+
+_GROWTH = """
+    SELECT s.external_id, s.id, s.head_id, s.next_sequence, s.status = 'deleted',
+        s.head_id IS NULL OR m.external_id IS NOT NULL, s.title, s.last_activity_at, s.started_at
+    FROM sessions s LEFT JOIN messages m ON m.id = s.head_id
+"""
+
+
+def weight(record: MessageRecord) -> int:
+    """Return how much a message says, in characters."""
+    packed = record.packed
+    return len(packed.content) + len(packed.reasoning or "") + len(packed.tool_text or "")
+
+
+def opening(record: MessageRecord) -> str:
+    """Return how a message begins, to compare it."""
+    return (record.packed.content or record.packed.tool_text or "")[:OPENING_CHARACTERS]
+
+
+def is_newer(record: MessageRecord, known: Known) -> bool:
+    """Return whether a message that came again has more in it than before."""
+    grown = (record.usage.output_tokens or 0) > (known.output_tokens or 0)
+    return weight(record) > known.length or (grown and weight(record) >= known.length)
+
+
+_LENGTH = " + ".join(
+    f"CASE WHEN m.{name}_sha256 IS NULL THEN coalesce(length(m.{name}), 0) ELSE "
+    f"(SELECT length(t.content) FROM texts t WHERE t.sha256 = m.{name}_sha256) END"
+    for name in texts.FIELDS
+)
+_OPENING = (
+    f"substr(CASE WHEN m.content = '' THEN coalesce(m.tool_text, '') ELSE m.content END, 1, {OPENING_CHARACTERS})"
+)
+
+
+def find_known(source: str, external_ids: Iterable[str]) -> dict[str, list[Known]]:
+    """Return the messages of a format that the database has, by external id."""
+    found: dict[str, list[Known]] = {}
+    rows = database.execute_sql(
+        f"SELECT m.external_id, m.id, m.session_id, m.position, m.role, {_LENGTH}, {_OPENING}, m.output_tokens "
+        "FROM json_each(?) w CROSS JOIN messages m ON m.external_id = w.value "
+        "CROSS JOIN sessions s ON s.id = m.session_id WHERE s.source = ?",
+        (dump_json(list(external_ids)), source),
+    )
+    for row in rows.fetchall():
+        found.setdefault(row[0], []).append(Known(*row[1:]))
+    return found
+
+
+def find_growths(source: str, external_ids: Iterable[str]) -> dict[str, Growth]:
+    """Return the sessions of a format that the database has, by external id."""
+    wanted = dump_json(list(external_ids))
+    sql = f"{_GROWTH} WHERE s.source = ? AND s.external_id IN (SELECT value FROM json_each(?))"
+    found = {}
+    for external_id, *row in database.execute_sql(sql, (source, wanted)).fetchall():
+        row_id, head, sequence, deleted, movable, title, latest, earliest = row
+        told = (earliest or "") if sequence == 1 else latest  # before its first message it has only a start
+        found[external_id] = Growth(row_id, head, sequence, bool(deleted), bool(movable), title, told, earliest)
+    return found
+
+
+def logged_lines(source_id: int, items: list[Item]) -> set[int]:
+    """Return which lines of a chunk an earlier import of the file has logged already."""
+    numbers = [record.line for item in items for record in _records(item)]
+    if not numbers:
+        return set()
+    rows = database.execute_sql(
+        "SELECT line FROM import_records WHERE source_id = ? AND line BETWEEN ? AND ?",
+        (source_id, min(numbers), max(numbers)),
+    )
+    return {row[0] for row in rows.fetchall()}
+
+
+def _records(item: Item) -> list[InputRecord]:
+    if isinstance(item, SessionRecord):
+        return []
+    return item.records if isinstance(item, MessageRecord) else [item.record]

@@ -1,0 +1,118 @@
+"""Imports point one way, nothing heavy is loaded early, and only the places named open sockets, databases, terminals."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import llmsess
+
+PACKAGE = Path(llmsess.__file__).parent
+SUPPORT = {"errors", "version"}
+LOW = SUPPORT | {"settings", "db", "texts", "models", "references", "owners", "rows"}
+ALLOWED: dict[str, set[str]] = {  # area: what it may import
+    "errors": set(),
+    "version": set(),
+    "settings": SUPPORT,
+    "db": SUPPORT | {"settings"},
+    "texts": SUPPORT | {"db"},
+    "models": SUPPORT | {"db", "texts"},
+    "references": SUPPORT | {"texts"},
+    "owners": LOW,
+    "rows": SUPPORT | {"db"},
+    "parts": LOW,
+    "snippets": {"texts"},
+    "catalog": LOW,
+    "listing": LOW | {"catalog"},
+    "writing": LOW | {"parts"},
+    "sessions": LOW | {"catalog", "listing", "parts", "writing"},
+    "tree": LOW | {"sessions", "writing"},
+    "providers": {"errors", "models"},
+    "recording": LOW | {"providers"},
+    "chat": LOW | {"catalog", "parts", "providers", "recording", "sessions", "writing"},
+    "search": LOW | {"catalog", "snippets"},
+    "analytics": LOW,
+    "maintenance": LOW,
+    "importers": {"errors", "catalog", "parts"},
+    "matching": LOW | {"importers"},
+    "linking": LOW | {"importers"},
+    "staging": LOW | {"catalog", "importers", "linking", "matching", "parts", "writing"},
+    "transfer": LOW | {"importers", "staging"},
+    "exporters": {"errors"},
+    "migrations": set(),
+}
+
+
+def area(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """Return (line, module) of every import, those inside functions too."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "llmsess":
+            found += [(node.lineno, f"llmsess.{alias.name}") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append((node.lineno, node.module))
+    return found
+
+
+def modules(*skipped: str) -> list[Path]:
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if area(path) not in skipped]
+
+
+def test_every_import_points_the_way_the_table_says() -> None:
+    wrong = []
+    for path in modules("cli", "__init__", "__main__"):
+        for line, module in imports(path):
+            target = module.split(".")[1] if module.startswith("llmsess.") else None
+            if target and target != area(path) and target not in ALLOWED[area(path)]:
+                wrong.append(f"{path}:{line} {area(path)} imports {target}")
+    assert wrong == []
+
+
+def test_migrations_import_only_peewee_and_playhouse() -> None:
+    found = {module.split(".")[0] for path in (PACKAGE / "migrations").glob("*.py") for _, module in imports(path)}
+    assert found <= {"peewee", "playhouse"}
+
+
+def test_only_output_writes_to_the_terminal() -> None:
+    wrong = []
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                wrong.append(f"{path}:{node.lineno} print")
+            if isinstance(node, ast.Attribute) and node.attr in ("echo", "secho", "echo_via_pager"):
+                wrong.append(f"{path}:{node.lineno} {node.attr}")
+    assert [line for line in wrong if "cli/output.py" not in line] == []
+
+
+def test_only_providers_open_sockets_and_only_db_opens_databases() -> None:
+    network = {"openai", "anthropic", "httpx", "httpx2", "requests", "urllib", "http"}
+    wrong = []
+    for path in modules():
+        for line, module in imports(path):
+            first = module.split(".")[0]
+            if first in network and area(path) != "providers":
+                wrong.append(f"{path}:{line} imports {module}")
+            if first in ("sqlite3", "pysqlite3") and area(path) != "db":
+                wrong.append(f"{path}:{line} imports {module}")
+    assert wrong == []
+
+
+def test_importing_the_command_loads_nothing_heavy() -> None:
+    heavy = ["openai", "anthropic", "tabulate", "yaml", "jinja2", "genai_prices", "platformdirs", "filelock", "peewee"]
+    code = f"import sys, llmsess.cli; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_module_is_longer_than_it_may_be() -> None:
+    long = {path.name: len(path.read_text().splitlines()) for path in modules("migrations")}
+    assert {name: n for name, n in long.items() if n > 400 and name != "models.py"} == {}
