@@ -17,6 +17,7 @@ import time
 import venv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks import data, raw
 from benchmarks.timing import Measured, in_turn, processes_in_turn, report
@@ -89,7 +90,7 @@ def bench_turn(folder: Path, size: int) -> bool:
     """A stored turn: written ahead, settled, in the ledger and the index."""
     connect(fresh(folder, "turn.db"))
     by_hand = raw.Turns(folder / "turn.db")
-    state = {"session": sessions.create("bench", model="echo/echo"), "turns": 0}
+    state: dict[str, Any] = {"session": sessions.create("bench", model="echo/echo"), "turns": 0}
 
     def ours() -> None:
         state["turns"] += 1

@@ -1,8 +1,8 @@
-"""Figures over what was said and what it cost. Unknown is never counted as zero: each sum carries what it leaves out."""
+"""Figures over what was said and what it cost. Unknown is never zero: each sum carries what it leaves out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from llmsess.db import database
 
@@ -35,7 +35,8 @@ _TOTALS = """
     FROM sessions
 """
 _MESSAGES = """
-    SELECT coalesce(sum(role = 'user' AND origin = 'human'), 0), coalesce(sum(origin = 'model' AND role = 'assistant'), 0),
+    SELECT coalesce(sum(role = 'user' AND origin = 'human'), 0),
+        coalesce(sum(origin = 'model' AND role = 'assistant'), 0),
         coalesce(sum(status = 'failed'), 0), coalesce(sum(status = 'interrupted'), 0)
     FROM messages
 """
@@ -53,4 +54,5 @@ def summary() -> Summary:
             "SELECT (SELECT count(*) FROM projects), (SELECT count(*) FROM models), (SELECT count(*) FROM calls), "
             "(SELECT count(*) FROM sessions WHERE status = 'deleted')"
         )
-    return Summary(projects, models, totals[0] - hidden, totals[1], *messages, calls, *totals[2:])
+    counts = (projects, models, totals[0] - hidden, totals[1], *messages, calls, *totals[2:])
+    return Summary(**dict(zip((field.name for field in fields(Summary)), counts, strict=True)))

@@ -245,7 +245,7 @@ def model_named(reference: str | LanguageModel) -> LanguageModel:
 def default_model() -> str | None:
     """Return the reference of the model that `model default` set, None if it set none."""
     row = Setting.get_or_none(Setting.key == "default_model")
-    return row.value if row else None
+    return str(row.value) if row else None
 
 
 def set_default_model(reference: str) -> str:
@@ -309,7 +309,7 @@ def _own_price(model: LanguageModel, usage: Usage) -> int | None:
     fresh = (usage.input_tokens or 0) - cached
     total = fresh * per_input + cached * (per_input if per_cached is None else per_cached)
     total += (usage.output_tokens or 0) * per_output
-    return (total + 500) // 1000
+    return int((total + 500) // 1000)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from typing import Any
 from llmsess import catalog, owners, parts, providers, sessions, texts
 from llmsess.catalog import Usage
 from llmsess.db import database
-from llmsess.errors import DatabaseError, InvalidInput, MissingKey, NotFound, ProviderError, UnsavedReply
+from llmsess.errors import DatabaseProblem, InvalidInput, MissingKey, NotFound, ProviderError, UnsavedReply
 from llmsess.models import Call, LanguageModel, Message, Session, dump_json, now, parse_time, time_text
 from llmsess.providers import Delta, Provider, Reply, Request, Turn
 from llmsess.recording import Recorder
@@ -223,7 +223,7 @@ class Exchange:
         message, call, status = settled(outcome, recorder, self.way.model)
         try:
             store(self.reply.id, self.call_id, self.session.id, message, call, status)
-        except DatabaseError as error:
+        except DatabaseProblem as error:
             raise UnsavedReply(str(keep_aside(self.reply.uuid, message)), error.message) from error
         self.reply = message_by_id(self.reply.id)
 
@@ -323,7 +323,7 @@ def keep_aside(uuid: str, message: Mapping[str, Any]) -> Path:
             return path
         except OSError as error:
             problem = error
-    raise DatabaseError(f"the reply could be stored nowhere: {problem}; it reads: {message['content']}")
+    raise DatabaseProblem(f"the reply could be stored nowhere: {problem}; it reads: {message['content']}")
 
 
 def _plain(value: Any) -> Any:

@@ -44,7 +44,7 @@ PRAGMAS = (
     ("mmap_size", 0),  # an I/O error must not become a signal
     ("journal_size_limit", 64 * 1024 * 1024),
 )
-driver = peewee.sqlite3  # pysqlite3 where it is installed and newer
+driver: Any = vars(peewee)["sqlite3"]  # pysqlite3 where it is installed and newer
 DRIVER_ERRORS: tuple[type[Exception], ...] = (peewee.DatabaseError, driver.Error, standard_sqlite3.Error)
 _MEANINGS = (
     (("locked", "busy"), errors.DatabaseLocked, "the database {path} stayed locked for {timeout} s"),
@@ -52,7 +52,7 @@ _MEANINGS = (
      "the database {path} is damaged or not a database: {text}"),
     (("readonly",), errors.DatabaseReadOnly, "the database {path} cannot be written"),
     (("full", "disk i/o error"), errors.DatabaseFull, "the database {path} could not be written: {text}"),
-    (("unable to open",), errors.DatabaseError, "the database {path} cannot be opened"),
+    (("unable to open",), errors.DatabaseProblem, "the database {path} cannot be opened"),
 )  # fmt: skip
 
 
@@ -82,16 +82,20 @@ class Database(SqliteDatabase):
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         try:
-            return super().execute_sql(sql, params)
+            return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
         except DRIVER_ERRORS as error:
             ours = self.translate(error)
             if ours is error:
                 raise
             raise ours from error
 
+    def driver_connection(self) -> Any:
+        """Return the driver's connection of this thread, for what peewee has no word for, as executemany."""
+        return self.connection()  # type: ignore[no-untyped-call]
+
     def _connect(self) -> Any:
         with self.translated():
-            return super()._connect()
+            return super()._connect()  # type: ignore[misc]
 
     def begin(self, lock_type: str | None = None) -> None:
         with self.translated():
@@ -102,12 +106,12 @@ class Database(SqliteDatabase):
             super().commit()
 
     def rollback(self) -> None:
-        if not self.is_closed() and self.connection().in_transaction:  # a full disk has rolled back already
+        if not self.is_closed() and self.driver_connection().in_transaction:  # a full disk has rolled back already
             super().rollback()
 
     def close(self) -> bool:
         if not self.is_closed() and not self.in_transaction():
-            with contextlib.suppress(errors.DatabaseError, *DRIVER_ERRORS):  # a hint to the planner, no promise
+            with contextlib.suppress(errors.DatabaseProblem, *DRIVER_ERRORS):  # a hint to the planner, no promise
                 self.execute_sql("PRAGMA optimize")
         return bool(super().close())
 

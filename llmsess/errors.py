@@ -7,11 +7,11 @@
     │   └── Ambiguous               2  a reference that means several things
     ├── NotFound                    3
     ├── ProviderError               4  the provider or the network
-    │   ├── MissingKey              4  no API key in the environment
-    │   └── UnsavedReply            5  the reply came, the database could not take it
-    ├── DatabaseError               5
+    │   └── MissingKey              4  no API key in the environment
+    ├── DatabaseProblem             5
     │   ├── DatabaseLocked  DatabaseCorrupt  DatabaseNewer  DatabaseForeign
-    │   └── DatabaseReadOnly  DatabaseFull
+    │   ├── DatabaseReadOnly  DatabaseFull
+    │   └── UnsavedReply            5  the reply came, the database could not take it
     └── SomeFailed                  6  finished, but with failures
 
 Facts are attributes; the text is built from them: the thing, the trouble, the next step, in one line.
@@ -120,42 +120,44 @@ class MissingKey(ProviderError):
         self.variable = variable
 
 
-class DatabaseError(LlmsessError):
+class DatabaseProblem(LlmsessError):
+    """Trouble with the database file. Not "DatabaseError": peewee wraps whatever derives from that name as its own."""
+
     kind = "database"
     exit_code = 5
 
 
-class DatabaseLocked(DatabaseError):
+class DatabaseLocked(DatabaseProblem):
     kind = "database_locked"
     retryable = True
 
 
-class DatabaseCorrupt(DatabaseError):
+class DatabaseCorrupt(DatabaseProblem):
     kind = "database_corrupt"
     hint = "llmsess db check; restore from a backup"
 
 
-class DatabaseNewer(DatabaseError):
+class DatabaseNewer(DatabaseProblem):
     kind = "database_newer"
     hint = "upgrade llmsess: pip install -U llmsess"
 
 
-class DatabaseForeign(DatabaseError):
+class DatabaseForeign(DatabaseProblem):
     kind = "database_foreign"
     hint = "choose another file with --db"
 
 
-class DatabaseReadOnly(DatabaseError):
+class DatabaseReadOnly(DatabaseProblem):
     kind = "database_read_only"
     hint = "check the permissions of the file and its folder"
 
 
-class DatabaseFull(DatabaseError):
+class DatabaseFull(DatabaseProblem):
     kind = "database_full"
     hint = "free some space and try again"
 
 
-class UnsavedReply(DatabaseError):
+class UnsavedReply(DatabaseProblem):
     """The reply arrived and was paid for, but the database could not store it: it lies in the file `path`."""
 
     kind = "unsaved_reply"

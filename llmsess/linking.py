@@ -104,7 +104,10 @@ def _session_of_message(source: str, external_id: str) -> str | None:
 
 
 def _give_waiting_titles(source: str) -> None:
-    sql = "SELECT id, external_id, raw FROM import_records WHERE external_id >= 'title:' AND external_id < 'title;' AND problem = ?"
+    sql = """
+        SELECT id, external_id, raw_record FROM import_records
+        WHERE external_id >= 'title:' AND external_id < 'title;' AND problem = ?
+    """
     for row_id, key, raw in database.execute_sql(sql, (WAITING,)).fetchall():
         target = key.removeprefix("title:").rpartition(":")[0]
         session = _session_of_message(source, target)

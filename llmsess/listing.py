@@ -31,7 +31,8 @@ class SessionFilter:
 
     def conditions(self) -> tuple[list[str], list[Any]]:
         """Return the SQL conditions over `sessions s` and their values; raises NotFound for an unknown name."""
-        wheres, values = ["s.status NOT IN ('archived', 'deleted')"], []
+        wheres = ["s.status NOT IN ('archived', 'deleted')"]
+        values: list[Any] = []
         if self.status is not None:
             if self.status not in STATUSES:
                 raise InvalidInput(f'"{self.status}" is no status', hint=f"statuses are {', '.join(STATUSES)}")
@@ -86,7 +87,8 @@ def find(filter: SessionFilter | None = None, *, limit: int | None = 50, cursor:
 def count(filter: SessionFilter | None = None) -> int:
     """Return how many sessions the filter lets through."""
     if filter is None or filter == SessionFilter():
-        sql = "SELECT (SELECT count(*) FROM sessions) - (SELECT count(*) FROM sessions WHERE status IN ('archived', 'deleted'))"
+        hidden = "SELECT count(*) FROM sessions WHERE status IN ('archived', 'deleted')"
+        sql = f"SELECT (SELECT count(*) FROM sessions) - ({hidden})"  # both by an index
         return int(database.execute_sql(sql).fetchone()[0])
     wheres, values = filter.conditions()
     sql = f"SELECT count(*) FROM sessions s WHERE {' AND '.join(wheres)}"

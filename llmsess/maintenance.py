@@ -9,10 +9,11 @@ from typing import Any
 
 from llmsess import db
 from llmsess.db import DRIVER_ERRORS, database
-from llmsess.errors import DatabaseError
+from llmsess.errors import DatabaseProblem
 from llmsess.texts import FIELDS
 
 FINDINGS_SHOWN = 20  # of one check
+TROUBLES: tuple[type[Exception], ...] = (DatabaseProblem, *DRIVER_ERRORS)
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,13 @@ _TREE = (
     "WHERE parent_id IS NOT NULL AND parent_external_id IS NOT NULL",
     "SELECT 'session ' || s.uuid || ' numbers messages beyond its next one' FROM sessions s "
     "WHERE s.next_sequence <= (SELECT max(m.sequence_number) FROM messages m WHERE m.session_id = s.id)",
-    "SELECT 'session ' || s.uuid || ' has messages and no head' FROM sessions s WHERE s.head_id IS NULL "
-    "AND s.status <> 'deleted' AND EXISTS (SELECT 1 FROM messages m WHERE m.session_id = s.id AND m.parent_id IS NULL "
-    "AND NOT EXISTS (SELECT 1 FROM messages e WHERE e.session_id = s.id AND e.metadata IS NOT NULL))",
 )
 _TOTALS = """
     SELECT 'session ' || s.uuid || ' has totals that are not the sums of its messages' FROM sessions s
     LEFT JOIN (
-        SELECT session_id, count(*) AS n, sum(coalesce(input_tokens, 0)) AS i, sum(coalesce(cached_input_tokens, 0)) AS c,
-            sum(coalesce(cache_write_tokens, 0)) AS w, sum(coalesce(output_tokens, 0)) AS o, sum(coalesce(cost, 0)) AS p,
+        SELECT session_id, count(*) AS n, sum(coalesce(input_tokens, 0)) AS i,
+            sum(coalesce(cached_input_tokens, 0)) AS c, sum(coalesce(cache_write_tokens, 0)) AS w,
+            sum(coalesce(output_tokens, 0)) AS o, sum(coalesce(cost, 0)) AS p,
             sum(origin = 'model' AND cost IS NULL AND status IN ('complete', 'interrupted')) AS u
         FROM messages GROUP BY session_id
     ) t ON t.session_id = s.id
@@ -69,7 +68,7 @@ def check() -> CheckReport:
     findings = [*_sqlite(), *_foreign_keys(), *_index()]
     for name, queries in QUERIES.items():
         for sql in queries:
-            findings.extend(Finding(name, detail) for detail in _column(name, sql, findings))
+            findings.extend(Finding(name, detail) for detail in _column(name, sql))
     names = ["integrity", "foreign keys", "search index", *QUERIES]
     return CheckReport(names, findings, [*sqlite_warnings(db.driver.sqlite_version_info)])
 
@@ -90,7 +89,7 @@ def _index() -> Iterator[Finding]:
     """Compare the index with the texts: only the check of rank 1 does, integrity_check does not see a difference."""
     try:
         database.execute_sql("INSERT INTO messages_fts (messages_fts, rank) VALUES ('integrity-check', 1)")
-    except (DatabaseError, *DRIVER_ERRORS) as error:
+    except TROUBLES as error:
         yield Finding("search index", f"the index differs from the messages: {error}")
 
 
@@ -98,11 +97,11 @@ def _guarded(name: str, sql: str) -> list[Any]:
     """Return the rows, or the error as a row: a damaged file is what a check is for."""
     try:
         return list(database.execute_sql(sql).fetchall())
-    except (DatabaseError, *DRIVER_ERRORS) as error:
+    except TROUBLES as error:
         return [(f"{name}: {error}",)]
 
 
-def _column(name: str, sql: str, before: list[Finding]) -> list[str]:
+def _column(name: str, sql: str) -> list[str]:
     return [str(row[0]) for row in _guarded(name, f"{sql} LIMIT {FINDINGS_SHOWN}")]
 
 
@@ -112,7 +111,8 @@ def sqlite_warnings(version: tuple[int, ...]) -> Iterator[str]:
     ported = (version[:2] == (3, 50) and version >= (3, 50, 7)) or (version[:2] == (3, 44) and version >= (3, 44, 6))
     if not fixed and not ported:
         number = ".".join(map(str, version))
-        yield f"SQLite {number} can damage a database that several processes write at once: pip install 'pysqlite3>=0.6.1'"
+        remedy = "pip install 'pysqlite3>=0.6.1'"
+        yield f"SQLite {number} can damage a database that several processes write at once: {remedy}"
 
 
 def info() -> dict[str, Any]:

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from llmsess import texts
 from llmsess.db import database
-from llmsess.importers.base import InputRecord, Item, MessageRecord, SessionRecord
+from llmsess.importers.base import OPENING_CHARACTERS, InputRecord, Item, MessageRecord, SessionRecord
 from llmsess.models import dump_json
-
-OPENING_CHARACTERS = 64  # of a text, compared to tell whether two messages are the same
 
 
 @dataclass(slots=True)
@@ -48,21 +46,10 @@ _GROWTH = """
 """
 
 
-def weight(record: MessageRecord) -> int:
-    """Return how much a message says, in characters."""
-    packed = record.packed
-    return len(packed.content) + len(packed.reasoning or "") + len(packed.tool_text or "")
-
-
-def opening(record: MessageRecord) -> str:
-    """Return how a message begins, to compare it."""
-    return (record.packed.content or record.packed.tool_text or "")[:OPENING_CHARACTERS]
-
-
 def is_newer(record: MessageRecord, known: Known) -> bool:
     """Return whether a message that came again has more in it than before."""
     grown = (record.usage.output_tokens or 0) > (known.output_tokens or 0)
-    return weight(record) > known.length or (grown and weight(record) >= known.length)
+    return record.weight > known.length or (grown and record.weight >= known.length)
 
 
 _LENGTH = " + ".join(

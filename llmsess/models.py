@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from peewee import (
+    AutoField,
     BigIntegerField,
     BlobField,
     BooleanField,
@@ -66,7 +67,7 @@ def dump_json(value: Any) -> str:
 
 
 class UtcDateTimeField(Field):
-    """An aware datetime, stored as UTC text of one width, `2026-01-31T13:00:02.000000Z`, so that text order is time order."""
+    """An aware datetime, stored as UTC text of one width, `2026-01-31T13:00:02.000000Z`: text order is time order."""
 
     field_type = "TIMESTAMPTZ"
 
@@ -99,6 +100,8 @@ def Json(**options: Any) -> JSONField:
 
 
 class Base(Model):
+    id = AutoField()  # ours, inside only
+
     class Meta:
         database = database
         legacy_table_names = False
@@ -148,7 +151,9 @@ class Session(Base):
 
     uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
     project = ForeignKeyField(Project, null=True, index=False, on_delete="SET NULL")  # NULL: in none
+    project_id: int | None
     model = ForeignKeyField(LanguageModel, null=True, index=False, on_delete="SET NULL")  # last used; NULL: unknown
+    model_id: int | None
     title = TextField(null=True, index=True)  # typed, imported, or cut from the first prompt; NULL: none
     metadata = Json()  # object; NULL: none
     session_type = TextField(default="single")  # single, comparison, batch, workflow, imported
@@ -158,7 +163,9 @@ class Session(Base):
     max_tokens = IntegerField(null=True)  # tokens of a reply; NULL: the provider's default
     parameters = Json()  # further request parameters, an object; NULL: none
     head = DeferredForeignKey("Message", null=True, on_delete="SET NULL", backref="+")  # last message; NULL: empty
+    head_id: int | None
     parent_session = ForeignKeyField("self", null=True, on_delete="SET NULL")  # NULL: not a branch
+    parent_session_id: int | None
     parent_external_id = TextField(null=True)  # the parent's external id while it is not imported yet, else NULL
     relation = TextField(null=True)  # to the parent: fork, restore, subagent, resume; NULL: none
     source = TextField(null=True)  # the importer's name; NULL: made here
@@ -201,6 +208,7 @@ class Setting(Base):
 
 class SessionTag(Base):
     session = ForeignKeyField(Session, index=False, on_delete="CASCADE")  # the tagged one
+    session_id: int
     tag = TextField(index=True)  # a word, lower case
 
     class Meta:
@@ -213,8 +221,10 @@ class Message(Base):
 
     uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
     session = ForeignKeyField(Session, index=False, on_delete="CASCADE")  # where it was written
+    session_id: int
     sequence_number = IntegerField()  # order of writing in its session, from 1
     parent = ForeignKeyField("self", null=True)  # may lie in another session (a fork); NULL: a root
+    parent_id: int | None
     parent_external_id = TextField(null=True)  # while the parent is unknown, else NULL
     position = IntegerField()  # distance from the root, from 1; always the parent's + 1
     role = TextField()  # system, developer, user, assistant, tool, event
@@ -228,6 +238,7 @@ class Message(Base):
     reasoning_sha256 = CharField(64, null=True)  # likewise
     tool_text_sha256 = CharField(64, null=True)  # likewise
     model = ForeignKeyField(LanguageModel, null=True, index=False)  # who answered; NULL: not a model, or unknown
+    model_id: int | None
     input_tokens = IntegerField(null=True)  # all input, cached and cache writes included; NULL: unknown
     cached_input_tokens = IntegerField(null=True)  # of them read from a cache; NULL: unknown
     cache_write_tokens = IntegerField(null=True)  # of them written to a cache; NULL: unknown
@@ -293,7 +304,9 @@ class Blob(Base):
 
 class MessageBlob(Base):
     message = ForeignKeyField(Message, index=False, on_delete="CASCADE")  # which message holds it
+    message_id: int
     blob = ForeignKeyField(Blob)  # what
+    blob_id: int
     position = IntegerField()  # which attachment of the message, from 0
 
     class Meta:
@@ -302,9 +315,10 @@ class MessageBlob(Base):
 
 
 class Call(Base):
-    """One request sent to a provider: the ledger. It is committed before the request leaves and outlives its message."""
+    """One request sent to a provider: the ledger. Committed before the request leaves, it outlives its message."""
 
     message = ForeignKeyField(Message, null=True, on_delete="SET NULL")  # the reply; NULL: deleted since
+    message_id: int | None
     attempt = IntegerField(default=1)  # from 1
     owner = TextField()  # host/pid/start of the sending process
     request_sha256 = CharField(64)  # of the request's canonical JSON
@@ -330,6 +344,7 @@ class BatchJob(Base):
     uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
     name = TextField(unique=True)  # a person's name for it
     model = ForeignKeyField(LanguageModel, null=True)  # of every item; NULL: items name their own
+    model_id: int | None
     template = TextField(null=True)  # Jinja over an input row; NULL: the input is the prompt
     parameters = Json()  # request parameters, an object; NULL: none
     spec_sha256 = CharField(64, null=True)  # of the definition; NULL: made step by step
@@ -352,15 +367,18 @@ class BatchItem(Base):
     """One prompt of a job."""
 
     job = ForeignKeyField(BatchJob, index=False, on_delete="CASCADE")  # of which job
+    job_id: int
     item_key = TextField()  # custom_id or content hash, unique in the job
     position = IntegerField()  # order of the input, from 0
     input = Json()  # the input row
     session = ForeignKeyField(Session, null=True, on_delete="SET NULL")  # its conversation; NULL: not started
+    session_id: int | None
     status = TextField(default="todo")  # todo, claimed, sent, done, failed, unknown, cancelled, skipped
     attempts = IntegerField(default=0)  # requests sent
     lease_owner = TextField(null=True)  # host/pid/start; NULL: free
     lease_expires_at = UtcDateTimeField(null=True)  # NULL: free
     result = ForeignKeyField(Message, null=True, on_delete="SET NULL")  # the reply; NULL: none yet
+    result_id: int | None
     error = TextField(null=True)  # what went wrong, one line; NULL: nothing
 
     class Meta:
@@ -377,6 +395,7 @@ class ComparisonGroup(Base):
     spec_sha256 = CharField(64, null=True)  # of spec
     baseline = TextField(null=True)  # the variant the others are compared with; NULL: the first
     batch_job = ForeignKeyField(BatchJob, null=True, on_delete="SET NULL")  # that ran it; NULL: none
+    batch_job_id: int | None
     status = TextField(default="created")  # created, running, done, failed, cancelled
     created_at = UtcDateTimeField(default=now)  # when the row was made
 
@@ -388,7 +407,9 @@ class ComparisonSession(Base):
     """One cell: variant x case x repeat."""
 
     group = ForeignKeyField(ComparisonGroup, index=False, on_delete="CASCADE")  # of which test
+    group_id: int
     session = ForeignKeyField(Session, null=True, on_delete="SET NULL")  # its conversation; NULL: deleted since
+    session_id: int | None
     variant = TextField()  # the variant's name
     case_key = TextField()  # hash of the case's content
     repeat = IntegerField(default=0)  # from 0
@@ -402,6 +423,7 @@ class ComparisonResult(Base):
     """One score of one cell."""
 
     comparison_session = ForeignKeyField(ComparisonSession, index=False, on_delete="CASCADE")  # the cell
+    comparison_session_id: int
     metric = TextField()  # the figure's name
     scorer = TextField()  # what measured it
     score = DoubleField(null=True)  # NULL: not measurable
@@ -419,14 +441,18 @@ class ComparisonVote(Base):
     """One pairwise judgement."""
 
     group = ForeignKeyField(ComparisonGroup, index=False, on_delete="CASCADE")  # of which test
+    group_id: int
     case_key = TextField()  # which case
     session_a = ForeignKeyField(Session, null=True, on_delete="SET NULL")  # one answer
+    session_a_id: int | None
     session_b = ForeignKeyField(Session, null=True, on_delete="SET NULL")  # the other
+    session_b_id: int | None
     shown_first = TextField()  # a, b
     winner = TextField()  # a, b, tie, both_bad
     voter = TextField()  # a person's or a model's name
     voter_kind = TextField()  # human, llm
     swapped_pair = ForeignKeyField("self", null=True, on_delete="SET NULL")  # the same pair in the other order
+    swapped_pair_id: int | None
     created_at = UtcDateTimeField(default=now)  # when
 
     class Meta:
@@ -454,10 +480,12 @@ class WorkflowExecution(Base):
 
     uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
     workflow = ForeignKeyField(Workflow)  # which version
+    workflow_id: int
     status = TextField(default="pending")  # pending, running, waiting, done, failed, cancelled
     inputs = Json()  # object
     outputs = Json()  # object; NULL: not finished
     forked_from = ForeignKeyField("self", null=True, on_delete="SET NULL")  # NULL: an original run
+    forked_from_id: int | None
     forked_at_step = TextField(null=True)  # the first step run anew; NULL: an original run
     error = TextField(null=True)  # what went wrong, one line; NULL: nothing
     owner = TextField(null=True)  # host/pid/start of the running process; NULL: none
@@ -472,6 +500,7 @@ class WorkflowStep(Base):
     """One step's result, or that of one item of a fan-out."""
 
     execution = ForeignKeyField(WorkflowExecution, index=False, on_delete="CASCADE")  # of which run
+    execution_id: int
     step_id = TextField()  # as in the definition
     item_key = TextField(default="")  # of a fan-out; empty: the step itself
     kind = TextField()  # prompt, template, transform, ...
@@ -480,7 +509,9 @@ class WorkflowStep(Base):
     input = Json()  # what it was given
     output = Json()  # what it gave; NULL: nothing yet
     session = ForeignKeyField(Session, null=True, on_delete="SET NULL")  # of a prompt; NULL: none
+    session_id: int | None
     batch_job = ForeignKeyField(BatchJob, null=True, on_delete="SET NULL")  # of a fan-out; NULL: none
+    batch_job_id: int | None
     error = TextField(null=True)  # what went wrong, one line; NULL: nothing
     started_at = UtcDateTimeField(null=True)  # NULL: not started
     ended_at = UtcDateTimeField(null=True)  # NULL: not finished
@@ -496,7 +527,9 @@ class PerformanceMetric(Base):
     bucket_start = UtcDateTimeField()  # start of the bucket
     granularity = TextField()  # hour, day
     model = ForeignKeyField(LanguageModel, null=True, on_delete="CASCADE")  # NULL: unknown model
+    model_id: int | None
     project = ForeignKeyField(Project, null=True, on_delete="CASCADE")  # NULL: in no project
+    project_id: int | None
     session_type = TextField()  # as Session.session_type
     messages = IntegerField(default=0)  # model messages
     calls = IntegerField(default=0)  # requests sent
@@ -521,9 +554,11 @@ class SessionSnapshot(Base):
 
     uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
     session = ForeignKeyField(Session, index=False, on_delete="CASCADE")  # of which session
+    session_id: int
     name = TextField(null=True)  # NULL: only a time names it
     snapshot_type = TextField(default="manual")  # manual, checkpoint, auto_save, pre_restore
     head = ForeignKeyField(Message, null=True)  # the tagged message; NULL: the session was empty
+    head_id: int | None
     sequence_number = IntegerField()  # the session's next_sequence then
     session_state = Json()  # only the settings that differ from the session's; NULL: none
     context_window = Json()  # what the model saw, only where it differs from the path; NULL: the path
@@ -539,7 +574,9 @@ class Annotation(Base):
 
     uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
     session = ForeignKeyField(Session, null=True, on_delete="CASCADE")  # NULL: on a message
+    session_id: int | None
     message = ForeignKeyField(Message, null=True, on_delete="CASCADE")  # NULL: on a session
+    message_id: int | None
     name = TextField()  # rating, label, note, ...
     value_number = DoubleField(null=True)  # NULL: not a number
     value_text = TextField(null=True)  # NULL: not a text
@@ -579,12 +616,14 @@ class ImportRecord(Base):
     """One input record and what became of it."""
 
     source = ForeignKeyField(ImportSource, index=False, on_delete="CASCADE")  # which file
+    source_id: int
     line = IntegerField()  # from 1: the line, or the ordinal of the record
     external_id = TextField(null=True)  # the record's own id; NULL: it has none
     message = ForeignKeyField(Message, null=True, on_delete="SET NULL")  # what it became; NULL: no message
+    message_id: int | None
     disposition = TextField()  # imported, merged, duplicate, ignored, bad
     problem = TextField(null=True)  # why it is bad; NULL: it is not
-    raw = BlobField(null=True)  # the bytes, zlib; NULL: not kept
+    raw_record = BlobField(null=True)  # the bytes, zlib; NULL: not kept
 
     class Meta:
         table_name = "import_records"
@@ -595,7 +634,7 @@ ImportRecord.add_index(ImportRecord.index(ImportRecord.external_id, where=Import
 
 
 class MessageIndex(FTS5Model):
-    """The full-text index over whole texts; its content is the view messages_text, its upkeep the migration's triggers."""
+    """The full-text index over whole texts: its content is a view, its upkeep the migration's triggers."""
 
     content = SearchField()
     reasoning = SearchField()

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmsess import owners, texts
 from llmsess.db import database
-from llmsess.errors import DatabaseError
+from llmsess.errors import DatabaseProblem
 from llmsess.models import Message, now
 from llmsess.providers import Delta
 from llmsess.rows import update_row
@@ -67,7 +67,7 @@ class Recorder:
                 with database.atomic():
                     update_row(Message, self.message_id, **fields)
                 self.flushed, self.renewed = self.size, time.monotonic()
-            except DatabaseError:
+            except DatabaseProblem:
                 return
 
     def stop(self) -> None:

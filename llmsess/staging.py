@@ -9,9 +9,7 @@ file repeats another's lines; unrelated files may use the same ids). A message w
 from __future__ import annotations
 
 import hashlib
-import time
 import zlib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -27,15 +25,13 @@ from llmsess.importers.base import (
     SessionRecord,
     Source,
     TitleRecord,
+    chunks,
 )
-from llmsess.matching import Growth, Known, find_growths, find_known, is_newer, logged_lines, opening, weight
+from llmsess.matching import Growth, Known, find_growths, find_known, is_newer, logged_lines
 from llmsess.models import LanguageModel, Message, dump_json, new_uuid, now, time_text
 from llmsess.rows import update_row
 from llmsess.writing import TITLE_CHARACTERS, keep_attachments
 
-CHUNK_RECORDS = 5_000  # a chunk ends after so many records,
-CHUNK_S = 0.25  # after so long, for it holds the write lock while it is entered,
-CHUNK_BYTES = 16 * 1024 * 1024  # or after so much text, for it lies in memory
 MAX_ERROR_CHARACTERS = 300
 
 
@@ -62,7 +58,7 @@ _REPLACED = (
     "cost_source", "finish_reason", "error",
 )  # fmt: skip
 _LOG = """
-    INSERT INTO import_records (source_id, line, external_id, message_id, disposition, problem, raw)
+    INSERT INTO import_records (source_id, line, external_id, message_id, disposition, problem, raw_record)
     VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _NEW_SESSION = (
@@ -91,26 +87,6 @@ def enter(source: Source, importer: Importer, report: Report, *, keep_raw: bool 
         for line, problem in linking.link(importer.NAME):
             report.add_problem(line, problem)
         database.execute_sql("UPDATE import_sources SET complete = 1 WHERE id = ?", (file.id,))
-
-
-def chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
-    """Yield the items in chunks that are small in number, time and bytes."""
-    chunk: list[Item] = []
-    size, began = 0, time.monotonic()
-    for item in items:
-        chunk.append(item)
-        size += _size(item)
-        if len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES or time.monotonic() - began >= CHUNK_S:
-            yield chunk
-            chunk, size, began = [], 0, time.monotonic()
-    if chunk:
-        yield chunk
-
-
-def _size(item: Item) -> int:
-    if isinstance(item, MessageRecord):
-        return weight(item) + sum(len(record.raw) for record in item.records)
-    return 0 if isinstance(item, SessionRecord) else len(item.record.raw)
 
 
 class _File:
@@ -271,7 +247,7 @@ class _Chunk:
         for known in candidates:
             if known.session_id == session_id:
                 return known
-        this = (record.role, weight(record), opening(record))
+        this = (record.role, record.weight, record.opening)
         for known in candidates:
             if (known.role, known.length, known.opening) == this:
                 self.file.related.add(known.session_id)
@@ -322,7 +298,7 @@ class _Chunk:
         if record.packed.attachments:
             self.attachments.append((row_id, record))
         entered = Known(
-            row_id, growth.id, position, record.role, weight(record), opening(record), record.usage.output_tokens
+            row_id, growth.id, position, record.role, record.weight, record.opening, record.usage.output_tokens
         )
         self.known.setdefault(record.external_id, []).append(entered)
         self.grow(growth, row_id, record, created)
@@ -361,7 +337,7 @@ class _Chunk:
         update_row(Message, known.id, **dict.fromkeys(_REPLACED) | self.content(record))
         database.execute_sql("DELETE FROM message_blobs WHERE message_id = ?", (known.id,))
         keep_attachments(known.id, record.packed.attachments)
-        known.length, known.opening = weight(record), opening(record)
+        known.length, known.opening = record.weight, record.opening
         known.output_tokens = record.usage.output_tokens
 
     # Ledger
@@ -390,18 +366,18 @@ class _Chunk:
             if growth.dirty
         ]
         with database.translated():
-            database.connection().executemany(_LOG, self.ledger)
-            database.connection().executemany(_GROW, grown)
+            database.driver_connection().executemany(_LOG, self.ledger)
+            database.driver_connection().executemany(_GROW, grown)
 
     def write_messages(self) -> None:
         """Enter the sessions and messages in line."""
         names = [name for name in _STAGED if any(name in values for values in self.staged)]
         rows = [tuple(map(values.get, names)) for values in self.staged]
         with database.translated():
-            database.connection().executemany(_MAKE, self.made)
+            database.driver_connection().executemany(_MAKE, self.made)
             if rows:
                 stage = f"INSERT INTO staged ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-                database.connection().executemany(stage, rows)
+                database.driver_connection().executemany(stage, rows)
         if rows:
             database.execute_sql(_ENTER)
             database.execute_sql("DELETE FROM staged")

@@ -1,4 +1,4 @@
-"""The tree that a session is a branch of: its messages and those of the sessions that share some, as runs between forks."""
+"""The tree that a session is a branch of, with the sessions that share messages with it, as runs between forks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def branches(session: str | Session) -> list[Branch]:
         children.setdefault(message.parent_id if message.parent_id in rows else None, []).append(message)
     heads: dict[int, list[Session]] = {}
     for branch in Session.select().where(sessions.VISIBLE & (Session.head << list(rows))):
-        heads.setdefault(branch.head_id, []).append(branch)
+        heads.setdefault(branch.head_id or 0, []).append(branch)
     return _runs(children, heads, {message.id for message in sessions.path(found)})
 
 

@@ -43,6 +43,9 @@ _CONTEXT = f"""
     WHERE m.role IN ('system', 'developer', 'user', 'assistant') AND m.content <> '' AND m.status <> 'failed'
 """
 _OWN = f"SELECT {SELECT} FROM messages m WHERE m.session_id = ? ORDER BY m.sequence_number"
+_BLOB = """
+    SELECT b.data FROM message_blobs mb JOIN blobs b ON b.id = mb.blob_id WHERE mb.message_id = ? AND mb.position = ?
+"""
 _HEAD = """
     SELECT s.head_id, s.next_sequence, m.position, s.status, s.title
     FROM sessions s LEFT JOIN messages m ON m.id = s.head_id WHERE s.id = ?
@@ -119,7 +122,7 @@ def row_of(row_id: int, values: dict[str, Any]) -> Message:
     message = Message(__no_default__=1)
     message.__data__.update({field.name: None for field in Message._meta.sorted_fields})
     message.__data__.update({names[key].name: value for key, value in values.items()}, id=row_id)
-    message._dirty.clear()
+    vars(message)["_dirty"].clear()
     return message
 
 
@@ -141,8 +144,7 @@ def blocks(message: Message) -> list[Any] | None:
     """Return the message's exact structured content, attachments included, None where its content says all."""
 
     def attachment(position: int) -> bytes:
-        sql = "SELECT b.data FROM message_blobs mb JOIN blobs b ON b.id = mb.blob_id WHERE mb.message_id = ? AND mb.position = ?"
-        return bytes(database.execute_sql(sql, (message.id, position)).fetchone()[0])
+        return bytes(database.execute_sql(_BLOB, (message.id, position)).fetchone()[0])
 
     fields = {"content": message.content, "reasoning": message.reasoning, "tool_text": message.tool_text}
     return unpack(fields, message.parts, attachment)

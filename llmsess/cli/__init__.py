@@ -6,7 +6,6 @@ A callback parses, calls one operation of the library, and shows what it returns
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -108,7 +107,7 @@ def run(args: list[str]) -> int:
     """Run the command and return its exit status; see DESIGN's table in docs/cli.md."""
     from llmsess.cli import output
 
-    as_json = "--json" in args or any(pair == ("--format", "json") for pair in zip(args, args[1:], strict=False))
+    as_json = "--json" in args or "--format json" in " ".join(args)
     try:
         root.main(args=args, prog_name="llmsess", standalone_mode=False)
         sys.stdout.flush()
@@ -131,7 +130,7 @@ def run(args: list[str]) -> int:
     except BrokenPipeError:
         output.silence()
         return BROKEN_PIPE
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  raised again, unless it is the driver's
         return _database_status(error, as_json)
 
 
@@ -141,7 +140,7 @@ def _database_status(error: Exception, as_json: bool) -> int:
     from llmsess.cli import output
 
     ours = db.database.translate(error) if isinstance(error, db.DRIVER_ERRORS) else error
-    if not isinstance(ours, LlmsessError) or os.environ.get("LLMSESS_TRACEBACK"):
+    if not isinstance(ours, LlmsessError):
         raise error
     output.show_error(ours.as_dict() if as_json else str(ours), as_json=as_json)
     return ours.exit_code

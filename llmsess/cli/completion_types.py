@@ -13,10 +13,13 @@ from llmsess.errors import LlmsessError
 SHOWN = 50
 _QUERIES = {
     "session": (
-        "SELECT substr(uuid, 1, 8), coalesce(title, '') FROM sessions WHERE status <> 'deleted' AND (uuid >= :low AND uuid < :low || 'g') "
-        "ORDER BY last_activity_at DESC LIMIT :shown"
+        "SELECT substr(uuid, 1, 8), coalesce(title, '') FROM sessions WHERE status <> 'deleted' "
+        "AND uuid >= :low AND uuid < :low || 'g' ORDER BY last_activity_at DESC LIMIT :shown"
     ),
-    "model": "SELECT provider || '/' || model_name, '' FROM models WHERE is_active AND provider || '/' || model_name LIKE :low || '%' LIMIT :shown",
+    "model": (
+        "SELECT provider || '/' || model_name, '' FROM models WHERE is_active "
+        "AND provider || '/' || model_name LIKE :low || '%' LIMIT :shown"
+    ),
     "project": "SELECT name, '' FROM projects WHERE name LIKE :low || '%' LIMIT :shown",
     "tag": "SELECT DISTINCT tag, '' FROM session_tags WHERE tag LIKE :low || '%' LIMIT :shown",
 }  # fmt: skip
@@ -35,7 +38,9 @@ def _completer(kind: str) -> Completer:
         except LlmsessError:
             return []  # there is nobody to tell: the shell is waiting for words
         words = [CompletionItem(value, help=one_line(text, 60) or None) for value, text in rows]
-        return words + [CompletionItem("@last")] if kind == "session" and "@last".startswith(incomplete) else words
+        if kind == "session" and "@last".startswith(incomplete):
+            words.append(CompletionItem("@last"))
+        return words
 
     return complete
 

@@ -1,7 +1,7 @@
 """What an importer is: something that reads a file of a format and yields neutral records, without a database.
 
-An importer is a module with four names: `NAME`, `DESCRIPTION`, `matches(head)` and `read(source)`. `matches` tells by the
-shape of the first record whether a file is of its format; `read` yields, in the order of the file,
+An importer is a module with four names: `NAME`, `DESCRIPTION`, `matches(head)` and `read(source)`. `matches` tells by
+the shape of the first records whether a file is of its format; `read` yields, in the order of the file,
 
     SessionRecord   before the first message of a session
     MessageRecord   a message, with the input records it was made of
@@ -17,6 +17,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +28,10 @@ from typing import IO, Any, NamedTuple, Protocol
 from llmsess.catalog import Usage
 from llmsess.parts import Packed
 
+CHUNK_RECORDS = 5_000  # a chunk ends after so many records,
+CHUNK_S = 0.25  # after so long, for it holds the write lock while it is entered,
+CHUNK_BYTES = 16 * 1024 * 1024  # or after so much text, for it lies in memory
+OPENING_CHARACTERS = 64  # of a text, compared to tell whether two messages are the same
 MAX_LINE_BYTES = 256 * 1024 * 1024  # a longer line is reported as bad, so that a wrong file cannot fill the memory
 
 
@@ -53,6 +58,9 @@ class SessionRecord:
     metadata: dict[str, Any] | None = None
 
 
+NO_USAGE = Usage()
+
+
 @dataclass(slots=True)
 class MessageRecord:
     """A message of the source. `parent` is the external id of the message before it, None for a root."""
@@ -64,7 +72,7 @@ class MessageRecord:
     origin: str
     packed: Packed
     model: str | None = None  # provider/name
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
     raw_usage: Mapping[str, Any] | None = None
     cost_usd: Decimal | None = None
     finish_reason: str | None = None
@@ -72,6 +80,17 @@ class MessageRecord:
     created_at: datetime | None = None
     metadata: dict[str, Any] | None = None
     records: list[InputRecord] = field(default_factory=list)
+
+    @property
+    def weight(self) -> int:
+        """Return how much the message says, in characters."""
+        packed = self.packed
+        return len(packed.content) + len(packed.reasoning or "") + len(packed.tool_text or "")
+
+    @property
+    def opening(self) -> str:
+        """Return how the message begins, to tell it from another of the same id."""
+        return (self.packed.content or self.packed.tool_text or "")[:OPENING_CHARACTERS]
 
 
 @dataclass(slots=True)
@@ -112,7 +131,7 @@ class Source:
     def open(self) -> IO[bytes]:
         file = self.path.open("rb")
         if file.peek(2)[:2] == b"\x1f\x8b":
-            return io.BufferedReader(gzip.GzipFile(fileobj=file))  # type: ignore[type-var]
+            return io.BufferedReader(gzip.GzipFile(fileobj=file))
         return file
 
     def head(self) -> list[Any]:
@@ -206,3 +225,23 @@ def whole_number(value: Any) -> int | None:
 def text_or_none(value: Any) -> str | None:
     """Return a text that is not empty, None for anything else."""
     return value if isinstance(value, str) and value else None
+
+
+def chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
+    """Yield the items in chunks that are small in number, time and bytes."""
+    chunk: list[Item] = []
+    size, began = 0, time.monotonic()
+    for item in items:
+        chunk.append(item)
+        size += _size(item)
+        if len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES or time.monotonic() - began >= CHUNK_S:
+            yield chunk
+            chunk, size, began = [], 0, time.monotonic()
+    if chunk:
+        yield chunk
+
+
+def _size(item: Item) -> int:
+    if isinstance(item, MessageRecord):
+        return item.weight + sum(len(record.raw) for record in item.records)
+    return 0 if isinstance(item, SessionRecord) else len(item.record.raw)

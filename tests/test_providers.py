@@ -1,0 +1,298 @@
+"""The conformance suite every provider passes, and what OpenAI-compatible servers do right and wrong.
+
+A provider is tested by being registered: add its way to be reached to `REACHED`.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from llmsess import errors, providers
+from llmsess.errors import ProviderError
+from llmsess.providers import Delta, Reply, Request, Turn, collect
+from llmsess.providers.openai import OpenAI, retry_after_s
+from tests.server import ChatServer
+
+REACHED = {"echo", "scripted", "openai"}  # providers of the conformance suite; the rest are openai with another address
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "answers.yaml"
+    path.write_text("- Light scatters in the air.\n- {content: second, reasoning: hm, usage: {input_tokens: 9}}\n")
+    return path
+
+
+@pytest.fixture(params=sorted(REACHED))
+def request_of(request: pytest.FixtureRequest, script: Path, server: ChatServer) -> tuple[str, Request]:
+    model = {"echo": "echo", "scripted": str(script), "openai": "echo"}[request.param]
+    turns = [Turn("user", "Light scatters in the air.")]
+    return request.param, Request(model=model, turns=turns, system="be brief", api_key="k")
+
+
+def sent(name: str, request: Request) -> tuple[list[Delta], Reply]:
+    items = list(providers.get(name).send(request))
+    deltas, replies = [i for i in items if isinstance(i, Delta)], [i for i in items if isinstance(i, Reply)]
+    assert len(replies) == 1 and isinstance(items[-1], Reply), "one Reply, at the end"
+    return deltas, replies[0]
+
+
+def test_every_back_end_is_in_the_suite() -> None:
+    others = {name for name in providers.names() if type(providers.get(name)) is not OpenAI}
+    assert others | {"openai"} == REACHED
+
+
+def test_streamed_deltas_are_the_reply(request_of: tuple[str, Request]) -> None:
+    deltas, reply = sent(*request_of)
+    assert "".join(delta.text for delta in deltas) == reply.content == "Light scatters in the air."
+    assert deltas
+
+
+def test_unstreamed_is_the_same_reply_without_deltas(request_of: tuple[str, Request]) -> None:
+    name, request = request_of
+    import dataclasses
+
+    deltas, reply = sent(name, dataclasses.replace(request, stream=False))
+    assert deltas == []
+    assert reply.content == "Light scatters in the air."
+    assert reply == collect(providers.get(name).send(dataclasses.replace(request, stream=False)))
+
+
+def test_tokens_are_known_and_normalised(request_of: tuple[str, Request]) -> None:
+    _, reply = sent(*request_of)
+    assert reply.input_tokens is not None and reply.output_tokens is not None
+    assert (reply.cached_input_tokens or 0) <= reply.input_tokens
+    assert (reply.reasoning_tokens or 0) <= reply.output_tokens
+    assert reply.usage
+    assert reply.finish_reason == "stop"
+
+
+def test_a_key_is_in_no_text_of_a_request(request_of: tuple[str, Request]) -> None:
+    import dataclasses
+
+    _, request = request_of
+    secret = dataclasses.replace(request, api_key="sk-secret")
+    assert "sk-secret" not in repr(secret)
+    assert secret.sha256() == request.sha256()
+
+
+def test_the_hash_tells_requests_apart(request_of: tuple[str, Request]) -> None:
+    import dataclasses
+
+    _, request = request_of
+    assert dataclasses.replace(request, temperature=0.5).sha256() != request.sha256()
+    assert dataclasses.replace(request, stream=False).sha256() == request.sha256()
+
+
+def test_unknown_providers_are_told_with_a_guess() -> None:
+    with pytest.raises(errors.InvalidInput, match='did you mean "ollama"'):
+        providers.get("olama")
+    assert isinstance(providers.get("my-lab", compatible=True), OpenAI)
+
+
+# Scripted
+
+
+def scripted(path: Path, *prompts: str) -> Reply:
+    turns = [Turn("user", prompt) for prompt in prompts]
+    return collect(providers.get("scripted").send(Request(model=str(path), turns=turns)))
+
+
+def test_scripted_answers_turns_in_order_and_prompts_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    entries: list[object] = [
+        "first",
+        {"prompt": "ping", "content": "pong"},
+        {"match": "^weather", "content": "rain", "cost_usd": "0.5"},
+    ]
+    path.write_text("\n".join(map(json.dumps, [*entries, "second"])))
+    assert scripted(path, "a").content == "first"
+    assert scripted(path, "a", "b").content == "second"
+    assert scripted(path, "ping").content == "pong"
+    assert str(scripted(path, "weather in Oslo").cost_usd) == "0.5"
+    with pytest.raises(ProviderError, match="no answer for turn 3"):
+        scripted(path, "a", "b", "c")
+
+
+def test_scripted_failures(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "- {content: one two three, error: {kind: rate_limit, status: 429, retry_after_s: 3, after_words: 2}}\n"
+    )
+    seen = []
+    with pytest.raises(ProviderError) as caught:
+        for item in providers.get("scripted").send(Request(model=str(path), turns=[Turn("user", "x")])):
+            seen.append(item)
+    assert [item.text for item in seen if isinstance(item, Delta)] == ["one ", "two "]
+    assert (caught.value.http_status, caught.value.retry_after_s, caught.value.billed) == (429, 3, True)
+
+
+@pytest.mark.parametrize("text", ["{a: 1}", "- [1]", "- 'unclosed", "\xff"])
+def test_a_script_that_is_none_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(errors.InvalidInput, match="script"):
+        scripted(path, "x")
+    with pytest.raises(errors.InvalidInput, match="cannot be read"):
+        scripted(tmp_path / "absent.yaml", "x")
+
+
+# OpenAI and compatible
+
+
+def ask(server: ChatServer, model: str, *, stream: bool = True, timeout_s: float = 30) -> Reply:
+    request = Request(
+        model=model, turns=[Turn("user", "hi")], stream=stream, base_url=server.url, api_key="sk-1", timeout_s=timeout_s,
+        max_tokens=5, temperature=0.1, parameters={"seed": 3},
+    )  # fmt: skip
+    return collect(providers.get("openai").send(request))
+
+
+@pytest.mark.parametrize("model", ["usage-last-chunk", "usage-with-choices", "no-done"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_usage_wherever_it_comes(server: ChatServer, model: str, stream: bool) -> None:
+    reply = ask(server, model, stream=stream)
+    assert reply.content == "Light scatters in the air."
+    tokens = (reply.input_tokens, reply.cached_input_tokens, reply.output_tokens, reply.reasoning_tokens)
+    assert tokens == ((None,) * 4 if model == "no-done" and stream else (11, 4, 7, 2))
+    assert reply.request_id == "req-1"
+    assert reply.model == f"{model}-2026"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_absent_usage_is_unknown(server: ChatServer, stream: bool) -> None:
+    reply = ask(server, "no-usage", stream=stream)
+    assert (reply.input_tokens, reply.output_tokens, reply.usage) == (None, None, None)
+
+
+def test_the_request_says_what_was_asked(server: ChatServer) -> None:
+    ask(server, "usage-last-chunk")
+    [body] = server.requests
+    assert body["messages"] == [{"role": "user", "content": "hi"}]
+    assert (body["temperature"], body["seed"], body["max_completion_tokens"]) == (0.1, 3, 5)
+    assert body["stream_options"] == {"include_usage": True}
+    assert body["_key"] == "Bearer sk-1"
+
+
+def test_a_stream_without_finish_reason_that_says_done_is_whole(server: ChatServer) -> None:
+    assert ask(server, "no-finish").content == "Light scatters in the air."
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_tool_calls(server: ChatServer, stream: bool) -> None:
+    [call] = ask(server, "tools", stream=stream).tool_calls
+    assert call == {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Oslo"}}
+
+
+@pytest.mark.parametrize("model", ["reasoning", "reasoning-openrouter"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_reasoning_under_either_name(server: ChatServer, model: str, stream: bool) -> None:
+    reply = ask(server, model, stream=stream)
+    assert (reply.reasoning, reply.content) == ("Think first.", "Light scatters in the air.")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_reported_cost_is_taken(server: ChatServer, stream: bool) -> None:
+    assert str(ask(server, "cost", stream=stream).cost_usd) == "0.00125"
+
+
+def test_a_server_that_does_not_stream_is_read_whole(server: ChatServer) -> None:
+    assert ask(server, "refuse-stream").content == "Light scatters in the air."
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "status", "retryable", "billed"),
+    [
+        ("401", "auth", 401, False, False),
+        ("404", "not_found", 404, False, False),
+        ("429-seconds", "rate_limit", 429, True, False),
+        ("500", "server", 500, True, True),
+        ("529", "overloaded", 529, True, True),
+        ("context", "context_length", 400, False, False),
+        ("not-json", "bad_response", 200, False, True),
+        ("truncated-json", "bad_response", 200, False, True),
+        ("no-choices", "bad_response", 200, False, True),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_failures(
+    server: ChatServer, model: str, kind: str, status: int, retryable: bool, billed: bool, stream: bool
+) -> None:
+    with pytest.raises(ProviderError) as caught:
+        ask(server, model, stream=stream)
+    error = caught.value
+    assert (error.error_kind, error.http_status, error.retryable, error.billed) == (kind, status, retryable, billed)
+    assert "\n" not in str(error)
+    assert "sk-1" not in str(error)
+    assert len(server.requests) == 1, "nothing is retried"
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [("reset", "connection"), ("early", "truncated"), ("error-event", "server")]
+)
+def test_streams_that_break(server: ChatServer, model: str, kind: str) -> None:
+    seen = []
+    request = Request(model=model, turns=[Turn("user", "hi")], base_url=server.url, api_key="k")
+    with pytest.raises(ProviderError) as caught:
+        for item in providers.get("openai").send(request):
+            seen.append(item)
+    assert caught.value.error_kind == kind
+    assert caught.value.billed
+    assert [item.text for item in seen if isinstance(item, Delta)] == ["Light ", "scatters "]
+
+
+def test_a_hanging_server_times_out(server: ChatServer) -> None:
+    began = time.monotonic()
+    with pytest.raises(ProviderError) as caught:
+        ask(server, "hang", timeout_s=0.5)
+    assert caught.value.error_kind == "timeout"
+    assert time.monotonic() - began < 5
+
+
+def test_a_server_that_is_down_is_told(server: ChatServer) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    request = Request(model="x", turns=[Turn("user", "hi")], base_url=f"http://127.0.0.1:{port}/v1", api_key="k")
+    with pytest.raises(ProviderError, match="is the server running") as caught:
+        collect(providers.get("openai").send(request))
+    assert (caught.value.error_kind, caught.value.billed, caught.value.exit_code) == ("connection", False, 4)
+
+
+def test_models_of_a_server(server: ChatServer) -> None:
+    assert providers.get("openai").list_models(base_url=server.url, api_key="k") == ["large", "small"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": "-3"}, 0),
+        ({}, None),
+        ({"retry-after": "soon"}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers) == seconds
+
+
+def test_retry_after_as_a_date(server: ChatServer) -> None:
+    with pytest.raises(ProviderError) as caught:
+        ask(server, "429-date")
+    assert caught.value.retry_after_s is not None and 20 < caught.value.retry_after_s <= 31
+
+
+def test_a_missing_sdk_is_one_line(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    (tmp_path / "openai.py").write_text("raise ImportError('not here')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from llmsess import providers; providers.get('openai')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'llmsess[providers]'" in done.stderr
