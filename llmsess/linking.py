@@ -16,8 +16,10 @@ WAITING = "waiting for its session"  # the problem of a title whose session has 
 _CHILDREN = """
     SELECT child.id, parent.id, child.external_id FROM messages child
     JOIN sessions s ON s.id = child.session_id
-    JOIN messages parent ON parent.external_id = child.parent_external_id
-    AND parent.session_id IN (s.id, s.parent_session_id)
+    JOIN messages parent ON parent.id IN (
+        SELECT m.id FROM messages m WHERE m.external_id = child.parent_external_id
+        UNION SELECT r.message_id FROM import_records r WHERE r.external_id = child.parent_external_id
+    ) AND parent.session_id IN (s.id, s.parent_session_id)
     WHERE child.parent_external_id IS NOT NULL AND s.source = ? ORDER BY child.id
 """
 _BELOW = """

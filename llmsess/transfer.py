@@ -90,15 +90,18 @@ def plan(format: str, paths: Iterable[str | Path]) -> Iterator[tuple[Source, Imp
     for path in map(Path, paths):
         if not path.exists():
             raise NotFound("file", str(path), hint="check the path")
+        found = 0
         for file in _files(path):
             source = Source(file.absolute())
             importer = wanted if wanted and (path.is_file() or wanted.matches(source.head())) else None
             if wanted is None:
                 importer = importers.detect(source)
             if importer is not None:
+                found += 1
                 yield source, importer
-            elif path.is_file():
-                raise InvalidInput(f"{path} has no format that is known", hint="llmsess import --formats")
+        if not found:
+            trouble = "has no format that is known" if path.is_file() else "has no file of a known format in it"
+            raise InvalidInput(f"{path} {trouble}", hint="llmsess import --formats")
 
 
 def _files(path: Path) -> list[Path]:

@@ -15,7 +15,6 @@ External ids must be unique in the format. `transfer` decides what is new.
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -131,7 +130,8 @@ class Source:
     def open(self) -> IO[bytes]:
         file = self.path.open("rb")
         if file.peek(2)[:2] == b"\x1f\x8b":
-            return io.BufferedReader(gzip.GzipFile(fileobj=file))
+            file.close()
+            return gzip.open(self.path)
         return file
 
     def head(self) -> list[Any]:

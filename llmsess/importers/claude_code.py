@@ -92,14 +92,15 @@ class _Growing:
 
     session: str
     external_id: str
-    parent: str | None
     first: dict[str, Any]
+    parents: list[str | None] = field(default_factory=list)
     blocks: list[Any] = field(default_factory=list)
     last: dict[str, Any] = field(default_factory=dict)
     records: list[InputRecord] = field(default_factory=list)
     is_text: bool = False
 
-    def add(self, record: InputRecord, line: dict[str, Any], message: dict[str, Any]) -> None:
+    def add(self, record: InputRecord, line: dict[str, Any], message: dict[str, Any], parent: str | None) -> None:
+        self.parents.append(parent)
         content = message.get("content")
         self.is_text = isinstance(content, str)
         self.blocks.extend(
@@ -256,12 +257,13 @@ class _Reader:
         session = self.session_id(line)
         api_id = text_or_none(message.get("id"))
         external_id = self.reply_id(api_id, session) if api_id else record.external_id or f"{session}#{self.count}"
+        parent = self.parent(line, session)
         reply = self.growing.get(external_id)
         if reply is None:
-            reply = _Growing(session, external_id, self.parent(line, session), line)
+            reply = _Growing(session, external_id, line)
             self.growing[external_id] = reply
             self.waiting.append(external_id)
-        reply.add(record, line, message)
+        reply.add(record, line, message, parent)
         self.place(line, session, external_id)
 
     def reply_id(self, api_id: str, session: str) -> str:
@@ -274,8 +276,13 @@ class _Reader:
         api_id = text_or_none(reply.last["message"].get("id"))
         if api_id:
             self.closed[api_id] = self.closed.get(api_id, 0) + 1
-        self.waiting[self.waiting.index(external_id)] = finished(reply)
+        self.waiting[self.waiting.index(external_id)] = finished(reply, self.first_parent(reply))
         yield from self.ready()
+
+    def first_parent(self, reply: _Growing) -> str | None:
+        """Return what a reply hangs on: the first of its lines' parents that is not a line of its own."""
+        parents = [self.message_of.get(parent, parent) if parent else None for parent in reply.parents]
+        return next((parent for parent in parents if parent != reply.external_id), None)
 
     def ready(self) -> Iterator[Item]:
         """Yield the messages that no growing reply stands before."""
@@ -291,7 +298,7 @@ class _Reader:
             yield title
 
 
-def finished(reply: _Growing) -> MessageRecord:
+def finished(reply: _Growing, parent: str | None) -> MessageRecord:
     """Return a reply whose lines are all there."""
     message = reply.last["message"]
     model = text_or_none(message.get("model"))
@@ -302,7 +309,7 @@ def finished(reply: _Growing) -> MessageRecord:
     return MessageRecord(
         reply.session,
         reply.external_id,
-        reply.parent,
+        parent,
         "assistant",
         "harness" if made_up else "model",
         packed,

@@ -1,0 +1,514 @@
+"""Import: what becomes of records, twice, grown, in any order, cut short; trees, late parents, circles; bad input."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmsess import catalog, db, errors, importers, maintenance, sessions, transfer
+from llmsess.importers.base import chunks
+from llmsess.models import ImportRecord, Message, Session
+
+SESSION = "0a1b2c3d-0000-4000-8000-000000000001"
+OTHER = "0a1b2c3d-0000-4000-8000-000000000002"
+
+
+def line(uuid: str, parent: str | None, kind: str, content: Any, session: str = SESSION, **more: Any) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": kind, "content": content}
+    message |= {key: more.pop(key) for key in ("id", "model", "usage") if key in more}
+    return {
+        "type": kind, "uuid": uuid, "parentUuid": parent, "sessionId": session, "cwd": "/work/app",
+        "timestamp": "2026-01-31T13:00:00.000Z", "message": message,
+    } | more  # fmt: skip
+
+
+def write(path: Path, *lines: Any) -> Path:
+    path.write_text("".join((item if isinstance(item, str) else json.dumps(item)) + "\n" for item in lines))
+    return path
+
+
+def talk(session: str = SESSION) -> list[dict[str, Any]]:
+    usage = {"input_tokens": 3, "cache_creation_input_tokens": 10, "cache_read_input_tokens": 100, "output_tokens": 5}
+    return [
+        line("u1", None, "user", "Fix the bug", session),
+        line("a1", "u1", "assistant", [{"type": "thinking", "thinking": "Hm.", "signature": "s"}], session, id="msg_1", model="claude-x", usage=usage),
+        line("a2", "a1", "assistant", [{"type": "text", "text": "Looking."}], session, id="msg_1", model="claude-x", usage=usage),
+        line("a3", "a2", "assistant", [{"type": "tool_use", "id": "t1", "name": "Read", "input": {"p": "/a"}}], session, id="msg_1", model="claude-x", usage=usage | {"output_tokens": 50}),
+        line("u2", "a3", "user", [{"type": "tool_result", "tool_use_id": "t1", "content": "the file"}], session),
+        line("a4", "u2", "assistant", "Done.", session, id="msg_2", model="claude-x", usage=usage),
+    ]  # fmt: skip
+
+
+def said(reference: str = SESSION) -> list[tuple[str, str]]:
+    session = Session.get(Session.external_id == reference)
+    return [(message.role, message.content) for message in sessions.path(session)]
+
+
+def whole() -> None:
+    assert maintenance.check().findings == []
+
+
+def counts(report: transfer.ImportReport) -> dict[str, int]:
+    return {name: n for name, n in report.totals().items() if n and name in transfer.DISPOSITIONS}
+
+
+def everything() -> list[Any]:
+    run = db.database.execute_sql
+    return [
+        run(
+            "SELECT uuid, parent_id, position, content, output_tokens, external_id FROM messages ORDER BY id"
+        ).fetchall(),
+        run(
+            "SELECT uuid, title, head_id, total_messages, total_input_tokens, last_activity_at FROM sessions ORDER BY id"
+        ).fetchall(),
+        run("SELECT line, disposition, message_id FROM import_records ORDER BY id").fetchall(),
+    ]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write(tmp_path / f"{SESSION}.jsonl", *talk())
+
+
+def test_a_transcript_becomes_a_session(database: db.Database, file: Path) -> None:
+    report = transfer.run("auto", [file])
+    assert counts(report) == {"imported": 4, "merged": 2}
+    assert said() == [("user", "Fix the bug"), ("assistant", "Looking."), ("tool", ""), ("assistant", "Done.")]
+    row = sessions.find().rows[0]
+    assert (row["title"], row["project"], row["model"], row["type"]) == ("Fix the bug", "/work/app", None, "imported")
+    assert (row["input_tokens"], row["cached_input_tokens"], row["cache_write_tokens"], row["output_tokens"]) == (
+        226,
+        200,
+        20,
+        55,
+    )
+    reply = sessions.path("@last")[1]
+    assert (reply.reasoning, reply.output_tokens, reply.tool_text) == ("Hm.", 50, 'Read {"p":"/a"}')
+    assert [block["type"] for block in sessions.blocks(reply) or []] == ["thinking", "text", "tool_use"]
+    assert reply.model is not None and reply.model.reference == "anthropic/claude-x"
+    whole()
+
+
+def test_the_same_file_twice_changes_nothing(database: db.Database, file: Path, tmp_path: Path) -> None:
+    transfer.run("auto", [file])
+    before = everything()
+    assert counts(transfer.run("auto", [file])) == {"duplicate": 6}
+    assert everything() == before
+    moved = file.rename(tmp_path / "elsewhere.jsonl")
+    named = (
+        write(tmp_path / "x" / f"{SESSION}.jsonl", moved.read_text().rstrip())
+        if (tmp_path / "x").mkdir() is None
+        else moved
+    )
+    assert counts(transfer.run("auto", [named])) == {"duplicate": 6}
+    assert everything()[:2] == before[:2]
+
+
+def test_a_grown_file_adds_what_is_new(database: db.Database, file: Path) -> None:
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(lines[:3]) + "\n")
+    transfer.run("auto", [file])
+    assert said() == [("user", "Fix the bug"), ("assistant", "Looking.")]
+    file.write_text("\n".join(lines) + "\n")
+    report = transfer.run("auto", [file])
+    assert counts(report) == {"imported": 2, "merged": 3, "duplicate": 1}
+    assert said()[-1] == ("assistant", "Done.")
+    assert sessions.path("@last")[1].output_tokens == 50
+    assert Message.select().count() == 4
+    whole()
+
+
+def test_a_resumed_file_shares_what_it_repeats_in_either_order(template: Path, tmp_path: Path) -> None:
+    first = write(tmp_path / f"{SESSION}.jsonl", *talk())
+    again = [item | {"sessionId": OTHER} if item["type"] == "assistant" else item for item in talk()]
+    more = [line("u9", "a4", "user", "Thanks", OTHER), line("a9", "u9", "assistant", "Welcome.", OTHER, id="msg_9")]
+    second = write(tmp_path / f"{OTHER}.jsonl", *again, *more)
+    for order in ((first, second), (second, first)):
+        path = tmp_path / "order.db"
+        path.write_bytes(template.read_bytes())
+        db.connect(path)
+        transfer.run("auto", order)
+        assert Message.select().count() == 6, "nothing is stored twice"
+        assert len(said(SESSION)) == 4
+        assert len(said(OTHER)) == 6
+        assert said(OTHER)[:4] == said(SESSION)
+        child, parent = (Session.get(Session.external_id == name) for name in (OTHER, SESSION))
+        assert (child.relation, child.parent_session_id) == ("resume", parent.id)
+        whole()
+        db.database.close()
+        for leftover in tmp_path.glob("order.db*"):
+            leftover.unlink()
+
+
+def test_a_sub_agent_is_a_child_session_whichever_comes_first(database: db.Database, tmp_path: Path) -> None:
+    agent = [
+        line("s1", None, "user", "Search the code", isSidechain=True, agentId="77"),
+        line("s2", "s1", "assistant", "Found.", isSidechain=True, agentId="77", id="msg_s"),
+    ]
+    transfer.run("auto", [write(tmp_path / "agent-77.jsonl", *agent)])
+    transfer.run("auto", [write(tmp_path / f"{SESSION}.jsonl", *talk())])
+    child = Session.get(Session.external_id == f"{SESSION}/agent-77")
+    assert (child.relation, child.parent_session.external_id) == ("subagent", SESSION)
+    assert [message.origin for message in sessions.path(child)] == ["model", "model"]
+
+
+def test_old_sidechains_in_the_same_file_are_sessions_of_their_own(database: db.Database, tmp_path: Path) -> None:
+    lines = [
+        *talk(),
+        line("s1", None, "user", "First task", isSidechain=True),
+        line("s2", "s1", "assistant", "One.", isSidechain=True),
+        line("s3", None, "user", "Second task", isSidechain=True),
+    ]
+    report = transfer.run("auto", [write(tmp_path / f"{SESSION}.jsonl", *lines)])
+    assert report.sources[0].sessions == 3
+    assert len(said()) == 4
+
+
+def test_branches_stay_branches_and_ignored_lines_do_not_cut_the_tree(database: db.Database, tmp_path: Path) -> None:
+    lines = [
+        line("u1", None, "user", "one"),
+        {"type": "progress", "uuid": "p1", "parentUuid": "u1", "sessionId": SESSION},
+        line("a1", "p1", "assistant", "two", id="m1"),
+        line("u2", "a1", "user", "three"),
+        line("u3", "a1", "user", "instead of three"),
+        {
+            "type": "system",
+            "subtype": "compact_boundary",
+            "uuid": "c1",
+            "parentUuid": None,
+            "logicalParentUuid": "u3",
+            "sessionId": SESSION,
+        },
+        line("u4", "c1", "user", "summary", isCompactSummary=True),
+    ]
+    transfer.run("auto", [write(tmp_path / f"{SESSION}.jsonl", *lines)])
+    assert [content for _, content in said()] == ["one", "two", "instead of three", "summary"]
+    assert len(sessions.nodes("@last")) == 5
+    assert sessions.path("@last")[-1].origin == "harness"
+
+
+def test_parallel_tool_calls_of_one_reply_are_one_message(database: db.Database, tmp_path: Path) -> None:
+    use = lambda n: [{"type": "tool_use", "id": f"t{n}", "name": "Read", "input": {"n": n}}]  # noqa: E731
+    result = lambda n: [{"type": "tool_result", "tool_use_id": f"t{n}", "content": f"r{n}"}]  # noqa: E731
+    lines = [
+        line("u1", None, "user", "go"), line("a1", "u1", "assistant", use(1), id="m"), line("r1", "a1", "user", result(1)),
+        line("a2", "a1", "assistant", use(2), id="m"), line("r2", "a2", "user", result(2)),
+    ]  # fmt: skip
+    transfer.run("auto", [write(tmp_path / f"{SESSION}.jsonl", *lines)])
+    assert [message.role for message in sessions.nodes("@last")] == ["user", "assistant", "tool", "tool"]
+    assert len(sessions.blocks(sessions.nodes("@last")[1]) or []) == 2
+
+
+def test_who_wrote_a_user_line(database: db.Database, tmp_path: Path) -> None:
+    lines = [
+        line("1", None, "user", "a real prompt"),
+        line("2", "1", "user", "<command-name>/clear</command-name>"),
+        line("3", "2", "user", "Caveat: The messages below were generated by the user"),
+        line("4", "3", "user", "meta", isMeta=True),
+        line(
+            "5",
+            "4",
+            "user",
+            [
+                {"type": "text", "text": "<system-reminder>x</system-reminder>"},
+                {"type": "text", "text": "and a prompt"},
+            ],
+        ),
+    ]
+    transfer.run("auto", [write(tmp_path / f"{SESSION}.jsonl", *lines)])
+    assert [message.origin for message in sessions.path("@last")] == ["human", "harness", "harness", "harness", "human"]
+
+
+def test_titles_told_before_or_after_or_in_another_file(database: db.Database, tmp_path: Path) -> None:
+    summary = {"type": "summary", "summary": "A bug, fixed", "leafUuid": "a4"}
+    transfer.run("auto", [write(tmp_path / "first.jsonl", summary)])
+    file = write(tmp_path / f"{SESSION}.jsonl", *talk())
+    transfer.run("auto", [file])
+    assert sessions.get("@last").title == "A bug, fixed"
+    sessions.rename("@last", "Mine")
+    transfer.run("auto", [tmp_path / "first.jsonl", file])
+    assert sessions.get("@last").title == "Mine", "a person's title survives the next import"
+
+
+def test_bad_lines_are_reported_with_their_place_and_drop_nothing_else(database: db.Database, tmp_path: Path) -> None:
+    good = talk()
+    file = tmp_path / f"{SESSION}.jsonl"
+    file.write_bytes(
+        b"\xef\xbb\xbf" + json.dumps(good[0]).encode() + b"\n{torn\n42\n\n" + b'{"type": "new-kind", "x": 1}\n'
+        + b'{"type":"user","message":{"content":"\xff\xfe"}}\n' + "\n".join(map(json.dumps, good[1:])).encode()
+        + b'\n{"type": "user", "mess'
+    )  # fmt: skip
+    report = transfer.run("auto", [file])
+    assert counts(report) == {"imported": 4, "merged": 2, "ignored": 1, "bad": 4}
+    assert [place for place, _ in report.sources[0].problems] == [2, 3, 6, 12]
+    assert report.failed
+    assert len(said()) == 4
+    assert ImportRecord.select().count() == 11
+
+
+def test_late_dangling_and_circular_parents(database: db.Database, tmp_path: Path) -> None:
+    lines = [
+        line("child", "parent", "user", "child first"),
+        line("parent", None, "user", "then its parent"),
+        line("lost", "never", "user", "dangling"),
+        line("x", "y", "user", "circle one"),
+        line("y", "x", "user", "circle two"),
+        line("self", "self", "user", "its own parent"),
+    ]
+    report = transfer.run("auto", [write(tmp_path / f"{SESSION}.jsonl", *lines)])
+    nodes = {message.external_id: message for message in sessions.nodes("@last")}
+    assert nodes["child"].parent_id == nodes["parent"].id
+    assert (nodes["parent"].position, nodes["child"].position) == (1, 2)
+    assert (nodes["lost"].parent_id, nodes["lost"].parent_external_id) == (None, "never")
+    assert nodes["y"].parent_id == nodes["x"].id and nodes["x"].parent_id is None
+    assert [line for line, _ in report.sources[0].problems] == [4, 6]
+    assert all("its own ancestor" in problem for _, problem in report.sources[0].problems)
+    whole()
+    before = everything()
+    transfer.run("auto", [tmp_path / f"{SESSION}.jsonl"])
+    assert everything() == before
+
+
+def test_a_late_parent_in_a_grown_file_moves_the_whole_subtree(database: db.Database, tmp_path: Path) -> None:
+    lines = [line("b", "a", "user", "b"), line("c", "b", "user", "c"), line("d", "c", "user", "d")]
+    file = write(tmp_path / f"{SESSION}.jsonl", *lines)
+    transfer.run("auto", [file])
+    write(file, *lines, line("a", None, "user", "a"))
+    transfer.run("auto", [file])
+    assert [m.position for m in sorted(sessions.nodes("@last"), key=lambda m: m.content)] == [1, 2, 3, 4]
+    whole()
+
+
+def test_any_order_of_lines_gives_the_same_tree(template: Path, tmp_path: Path) -> None:
+    lines = [*talk(), line("u3", "a4", "user", "more"), line("u4", "u1", "user", "a branch")]
+    seen = set()
+    for seed in range(6):
+        path = tmp_path / f"{seed}.db"
+        path.write_bytes(template.read_bytes())
+        db.connect(path)
+        shuffled = lines.copy()
+        random.Random(seed).shuffle(shuffled)
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        transfer.run("auto", [write(folder / f"{SESSION}.jsonl", *shuffled)])
+        rows = db.database.execute_sql(
+            "SELECT m.external_id, p.external_id, m.position FROM messages m LEFT JOIN messages p ON p.id = m.parent_id"
+        ).fetchall()
+        seen.add(tuple(sorted((row[0], row[1] or "", row[2]) for row in rows)))
+        whole()
+        db.database.close()
+    assert len(seen) == 1
+
+
+def test_unrelated_sessions_may_use_the_same_ids(database: db.Database, tmp_path: Path) -> None:
+    transfer.run("auto", [write(tmp_path / f"{SESSION}.jsonl", line("u1", None, "user", "one"))])
+    transfer.run("auto", [write(tmp_path / f"{OTHER}.jsonl", line("u1", None, "user", "something else", OTHER))])
+    assert said(SESSION) == [("user", "one")]
+    assert said(OTHER) == [("user", "something else")]
+
+
+def test_costs_of_old_versions_and_minimal_lines(database: db.Database, tmp_path: Path) -> None:
+    usage = {"input_tokens": 1, "output_tokens": 2}
+    minimal = {
+        "timestamp": "2026-01-09T10:00:00.000Z",
+        "sessionId": "s",
+        "message": {"role": "assistant", "id": "m1", "model": "claude-x", "usage": usage},
+        "costUSD": 0.12,
+    }
+    transfer.run("auto", [write(tmp_path / "chat.jsonl", minimal)])
+    [reply] = sessions.path("@last")
+    assert (reply.cost, reply.cost_source, reply.output_tokens) == (120_000_000, "provider", 2)
+
+
+def test_imported_tokens_are_priced_by_the_model(database: db.Database, file: Path) -> None:
+    catalog.add_model(
+        "anthropic/claude-x",
+        cost_per_1k_input_tokens=1000,
+        cost_per_1k_output_tokens=5000,
+        cost_per_1k_cached_tokens=100,
+    )
+    transfer.run("auto", [file])
+    reply = sessions.path("@last")[1]
+    assert reply.cost == (13 * 1000 + 100 * 100 + 50 * 5000 + 500) // 1000
+
+
+def test_a_made_up_reply_is_no_models(database: db.Database, tmp_path: Path) -> None:
+    lines = [
+        line("u", None, "user", "x"),
+        line("a", "u", "assistant", "API Error", id="m", model="<synthetic>", isApiErrorMessage=True),
+    ]
+    transfer.run("auto", [write(tmp_path / f"{SESSION}.jsonl", *lines)])
+    reply = sessions.path("@last")[1]
+    assert (reply.origin, reply.status, reply.model_id, reply.error) == ("harness", "failed", None, "API Error")
+    assert sessions.get("@last").unpriced_messages == 0
+
+
+def test_a_deleted_session_does_not_come_back(database: db.Database, file: Path) -> None:
+    transfer.run("auto", [file])
+    sessions.delete("@last")
+    assert counts(transfer.run("auto", [file])) == {"ignored": 6}
+    assert sessions.find().rows == []
+    assert Message.select().count() == 0
+
+
+def test_what_a_person_added_to_an_imported_session_stays_at_its_head(database: db.Database, file: Path) -> None:
+    transfer.run("auto", [file])
+    sessions.append("@last", "user", "my own words")
+    write(file, *talk(), line("u5", "a4", "user", "said in the tool"))
+    transfer.run("auto", [file])
+    assert said()[-1] == ("user", "my own words")
+    assert len(sessions.nodes("@last")) == 6
+
+
+def test_raw_records_are_kept_or_not(database: db.Database, file: Path) -> None:
+    transfer.run("auto", [file])
+    raw = ImportRecord.select().order_by(ImportRecord.line).first().raw_record
+    assert json.loads(zlib.decompress(raw)) == talk()[0]
+    ImportRecord.delete().execute()
+    sessions.delete("@last")
+    Session.delete().execute()
+    transfer.run("auto", [file], keep_raw=False)
+    assert ImportRecord.select().where(ImportRecord.raw_record.is_null(False)).count() == 0
+    assert ImportRecord.select().count() == 6
+
+
+def test_a_dry_run_counts_and_writes_nothing(database: db.Database, file: Path) -> None:
+    report = transfer.run("auto", [file], dry_run=True)
+    assert counts(report) == {"imported": 4, "merged": 2}
+    assert (report.sources[0].sessions, report.sources[0].messages) == (1, 4)
+    assert Message.select().count() == 0
+
+
+def test_folders_zipped_files_and_wrong_paths(database: db.Database, file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "projects" / "app"
+    folder.mkdir(parents=True)
+    (folder / f"{SESSION}.jsonl.gz").write_bytes(gzip.compress(file.read_bytes()))
+    (folder / "notes.json").write_text('{"a": 1}')
+    (folder / "empty.jsonl").write_text("")
+    report = transfer.run("auto", [tmp_path / "projects"])
+    assert [Path(source.path).name for source in report.sources] == [f"{SESSION}.jsonl.gz"]
+    with pytest.raises(errors.NotFound):
+        transfer.run("auto", [tmp_path / "absent"])
+    with pytest.raises(errors.InvalidInput, match="no format"):
+        transfer.run("auto", [folder / "notes.json"])
+    with pytest.raises(errors.InvalidInput, match='did you mean "claude-code"'):
+        transfer.run("claude-cod", [file])
+    (tmp_path / "none").mkdir()
+    with pytest.raises(errors.InvalidInput, match="no file"):
+        transfer.run("auto", [tmp_path / "none"])
+
+
+# OpenAI chat
+
+
+def chat(*turns: str, **more: Any) -> dict[str, Any]:
+    roles = ["user", "assistant"] * len(turns)
+    return {"messages": [{"role": role, "content": text} for role, text in zip(roles, turns, strict=False)]} | more
+
+
+def test_a_log_that_repeats_its_history_is_one_conversation(database: db.Database, tmp_path: Path) -> None:
+    log = [
+        chat("a", "b", model="gpt-x"),
+        chat("a", "b", "c", "d"),
+        chat("a", "b", "c", "d", "e", "f"),
+        chat("other", "b"),
+    ]
+    file = write(tmp_path / "log.jsonl", *log)
+    report = transfer.run("auto", [file])
+    assert counts(report) == {"imported": 4}
+    assert (report.sources[0].sessions, Message.select().count()) == (2, 8)
+    assert sorted(len(sessions.path(row)) for row in Session.select()) == [2, 6]
+    assert counts(transfer.run("auto", [file])) == {"duplicate": 4}
+    whole()
+
+
+def test_two_answers_to_one_prompt_are_branches(database: db.Database, tmp_path: Path) -> None:
+    transfer.run("openai-chat", [write(tmp_path / "x.jsonl", chat("a", "b"), chat("a", "c"))])
+    assert [message.content for message in sessions.nodes("@last")] == ["a", "b", "c"]
+    assert [message.content for message in sessions.path("@last")] == ["a", "c"]
+
+
+def test_system_prompts_tools_images_and_names_come_along(database: db.Database, tmp_path: Path) -> None:
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "see", "arguments": '{"x":1}'}}]},
+        {"role": "tool", "tool_call_id": "c1", "content": "a cat"},
+        {"role": "assistant", "content": "A cat.", "weight": 1},
+    ]  # fmt: skip
+    transfer.run("auto", [write(tmp_path / "x.jsonl", {"messages": messages, "tools": [{"type": "function"}]})])
+    path = sessions.path("@last")
+    assert [message.role for message in path] == ["system", "user", "assistant", "tool", "assistant"]
+    assert sessions.blocks(path[1]) == messages[1]["content"]
+    assert sessions.blocks(path[2]) == messages[2]["tool_calls"]
+    assert path[3].tool_text == "a cat"
+    assert path[4].metadata == {"weight": 1}
+    assert database.execute_sql("SELECT media_type, size_bytes FROM blobs").fetchall() == [("image/png", 8)]
+    assert sessions.get("@last").metadata == {"tools": [{"type": "function"}]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['[{"messages": [{"role": "user", "content": "a"}]}]', '{"messages":\n [{"role": "user", "content": "a"}]}', '{"body": {"model": "gpt-x", "messages": [{"role": "user", "content": "a"}]}, "custom_id": "1"}'],
+)  # fmt: skip
+def test_arrays_objects_and_batch_lines(database: db.Database, tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    assert counts(transfer.run("auto", [tmp_path / "x.json"])) == {"imported": 1}
+    assert [message.content for message in sessions.path("@last")] == ["a"]
+
+
+def test_bad_conversations_are_reported(database: db.Database, tmp_path: Path) -> None:
+    lines = [
+        chat("a", "b"),
+        {"messages": "no"},
+        {"messages": [{"role": "emperor", "content": "x"}]},
+        {"messages": []},
+        "{",
+        "[1]",
+    ]
+    report = transfer.run("openai-chat", [write(tmp_path / "x.jsonl", *lines)])
+    assert counts(report) == {"imported": 1, "ignored": 1, "bad": 4}
+
+
+def test_lone_surrogates_and_nul_in_a_file(database: db.Database, tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"messages": [{"role": "user", "content": "a\\u0000b\\ud800c"}]}\n')
+    transfer.run("auto", [tmp_path / "x.jsonl"])
+    assert sessions.path("@last")[0].content == "a\ufffdb\ufffdc"
+
+
+def test_chunks_are_small_in_number_and_bytes() -> None:
+    from llmsess.importers import base
+
+    items = [base.Ignored(base.InputRecord(i, b"x" * 1000)) for i in range(12_000)]
+    sizes = [len(chunk) for chunk in chunks(iter(items))]
+    assert sum(sizes) == 12_000 and max(sizes) <= base.CHUNK_RECORDS
+    large = [base.Ignored(base.InputRecord(i, b"x" * 5_000_000)) for i in range(8)]
+    assert max(len(chunk) for chunk in chunks(iter(large))) <= 4
+
+
+# Conformance: every importer of the registry
+
+
+@pytest.mark.parametrize("name", importers.names())
+def test_every_importer_says_what_it_reads_and_survives_rubbish(
+    database: db.Database, tmp_path: Path, name: str
+) -> None:
+    importer = importers.get(name)
+    assert name == importer.NAME
+    assert importer.DESCRIPTION
+    assert not importer.matches([])
+    assert not importer.matches([{"a": 1}, 2, None, "x", []])
+    rng = random.Random(11)
+    values = [None, 1, "x", [], {}, [1], {"type": "user"}, {"type": "assistant", "message": 3}, {"messages": [{"role": 1}]},
+              {"type": "user", "message": {"content": [None, 1, {"type": []}]}}, {"type": "assistant", "message": {"usage": {"input_tokens": "x"}, "content": {}}},
+              {"type": "summary", "summary": 3, "leafUuid": []}, {"type": "user", "uuid": 5, "parentUuid": {}, "sessionId": 9, "message": {"content": "y"}, "timestamp": -1e99}]  # fmt: skip
+    file = write(tmp_path / "rubbish.jsonl", *(rng.choice(values) for _ in range(300)))
+    report = transfer.run(name, [file])
+    assert sum(report.sources[0].records.values()) == 300
+    whole()
