@@ -8,10 +8,11 @@ killed process leaves `streaming`, which `recover()` turns into `interrupted`. N
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -93,10 +94,7 @@ def ask(session: str | Session, prompt: str, *, on_delta: OnDelta | None = None,
     the failure is recorded, UnsavedReply where the database could not take the reply.
     """
     turn = Exchange(sessions.get(session), Options(**options))
-    for delta in turn.run(prompt):
-        if on_delta is not None:
-            on_delta(delta)
-    return turn.reply
+    return _drained(turn, turn.run(prompt), on_delta)
 
 
 def stream(session: str | Session, prompt: str, **options: Any) -> Iterator[str]:
@@ -123,9 +121,14 @@ def retry(
     if not messages:
         raise InvalidInput("there is no prompt to send again")
     turn = Exchange(found, Options(**options))
-    for delta in turn.run(None, after=messages[-1]):
-        if on_delta is not None:
-            on_delta(delta)
+    return _drained(turn, turn.run(None, after=messages[-1]), on_delta)
+
+
+def _drained(turn: Exchange, deltas: Generator[Delta], on_delta: OnDelta | None) -> Message:
+    with contextlib.closing(deltas):  # an error in on_delta settles the turn too
+        for delta in deltas:
+            if on_delta is not None:
+                on_delta(delta)
     return turn.reply
 
 
@@ -165,6 +168,9 @@ def request_for(way: Route, session: Session | None, turns: list[Turn], options:
     )
 
 
+_NOTES: dict[type[BaseException], str] = {KeyboardInterrupt: "Ctrl-C", GeneratorExit: "the reader went away"}
+
+
 class Exchange:
     """One turn of one session; `reply` is its message, settled once `run()` is exhausted."""
 
@@ -174,7 +180,7 @@ class Exchange:
         self.session, self.options = session, options
         self.way = route(choose_model(session, options))
 
-    def run(self, prompt: str | None, after: Message | None = None) -> Iterator[Delta]:
+    def run(self, prompt: str | None, after: Message | None = None) -> Generator[Delta]:
         """Write ahead, send, yield the deltas, settle. `after` is the stored prompt to answer where prompt is None."""
         request = self.write_ahead(prompt, after)
         recorder = Recorder(self.reply.id)
@@ -192,7 +198,7 @@ class Exchange:
             outcome = Outcome("failed", "error", error=error)
             raise
         except BaseException as error:  # Ctrl-C, a closed generator, a bug: what came is kept
-            outcome = Outcome("interrupted", "cancelled", note=type(error).__name__)
+            outcome = Outcome("interrupted", "cancelled", note=_NOTES.get(type(error), type(error).__name__))
             raise
         finally:
             recorder.stop()

@@ -188,13 +188,19 @@ def _prepare_file(path: Path) -> None:
         raise errors.DatabaseReadOnly(f"the database {path} is read-only")
 
 
+_IDENTITY = """
+    SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+        (SELECT count(*) FROM sqlite_master)
+"""  # in one statement: another process may be making the file at this moment
+
+
 def schema_version() -> int:
     """Return the schema version of the open database, 0 for an empty file.
 
     Raises DatabaseForeign, DatabaseNewer or DatabaseCorrupt.
     """
-    application_id, version = database.pragma("application_id"), database.pragma("user_version")
-    if application_id != APPLICATION_ID and (application_id or database.get_tables()):
+    application_id, version, things = database.execute_sql(_IDENTITY).fetchone()
+    if application_id != APPLICATION_ID and (application_id or things):
         raise errors.DatabaseForeign(f"{database.database} is a database of another program")
     if version > SCHEMA_VERSION:
         raise errors.DatabaseNewer(
@@ -294,6 +300,7 @@ def _versioned(change: Callable[[Any], list[str]], until: int | None) -> list[st
         else:
             database.pragma("page_size", PAGE_SIZE_BYTES)
             _set_journal_mode()
+            database.pragma("application_id", APPLICATION_ID)
         with database.translated():
             names = change(Runner(database, str(MIGRATIONS), table_name="schema_migrations"))
         database.close()  # measured: on the connection that made the schema every statement takes twice as long

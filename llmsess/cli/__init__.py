@@ -127,7 +127,7 @@ def run(args: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         output.notice("Interrupted.")
         return INTERRUPTED
-    except BrokenPipeError:
+    except output.ReaderGone:
         output.silence()
         return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001  raised again, unless it is the driver's

@@ -37,10 +37,17 @@ def style(text: str, **styles: Any) -> str:
     return text if os.environ.get("NO_COLOR") or not is_terminal() else click.style(text, **styles)
 
 
+class ReaderGone(Exception):
+    """Whoever read standard output has closed it, as `head` does."""
+
+
 def out(text: str = "", *, newline: bool = True) -> None:
-    """Write data, flushed at once: a piped reader sees it as it comes."""
-    click.echo(text, nl=newline)
-    sys.stdout.flush()
+    """Write data, flushed at once: a piped reader sees it as it comes. Raises ReaderGone."""
+    try:
+        click.echo(text, nl=newline)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise ReaderGone from error
 
 
 def thought(text: str, *, newline: bool = False) -> None:
