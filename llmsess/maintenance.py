@@ -47,7 +47,8 @@ _TOTALS = """
         SELECT session_id, count(*) AS n, sum(coalesce(input_tokens, 0)) AS i,
             sum(coalesce(cached_input_tokens, 0)) AS c, sum(coalesce(cache_write_tokens, 0)) AS w,
             sum(coalesce(output_tokens, 0)) AS o, sum(coalesce(cost, 0)) AS p,
-            sum(origin = 'model' AND cost IS NULL AND status IN ('complete', 'interrupted')) AS u
+            sum(role = 'assistant' AND origin = 'model' AND cost IS NULL
+                AND status IN ('complete', 'interrupted')) AS u
         FROM messages GROUP BY session_id
     ) t ON t.session_id = s.id
     WHERE s.total_messages <> coalesce(t.n, 0) OR s.total_input_tokens <> coalesce(t.i, 0)

@@ -1,14 +1,70 @@
-"""What the database has already of a file that is being imported: its messages, its sessions, its logged lines."""
+"""A file that is being imported, and what the database has of it already: its messages, sessions and logged lines."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
-from llmsess import texts
+from llmsess import catalog, texts
 from llmsess.db import database
-from llmsess.importers.base import OPENING_CHARACTERS, InputRecord, Item, MessageRecord, SessionRecord
-from llmsess.models import dump_json
+from llmsess.importers.base import OPENING_CHARACTERS, Importer, InputRecord, Item, MessageRecord, SessionRecord, Source
+from llmsess.models import LanguageModel, dump_json, now, time_text
+
+
+class Report(Protocol):
+    """Where the counts of a file go; `transfer.SourceReport` is one."""
+
+    sessions: int
+    messages: int
+    records: Any
+
+    def add_problem(self, line: int, message: str) -> None: ...
+
+
+class ImportFile:
+    """The file being entered, and what is known of it across its chunks."""
+
+    def __init__(self, source: Source, importer: Importer, report: Report, keep_raw: bool) -> None:
+        self.format, self.report, self.keep_raw = importer.NAME, report, keep_raw
+        self.id = self._begin(source)
+        self.session_ids: dict[str, int] = {}  # external id: ours, of the sessions of this file
+        self.related: set[int] = set()  # sessions whose messages this file has or repeats
+        self.models: dict[str, LanguageModel] = {}
+        self.projects: dict[str, int] = {}
+
+    def _begin(self, source: Source) -> int:
+        """Write the row of the file, or bring it up to date."""
+        stat = source.path.stat()
+        with source.path.open("rb") as opened:
+            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        mtime = time_text(datetime.fromtimestamp(stat.st_mtime, UTC))
+        with database.atomic():
+            row = database.execute_sql(
+                "INSERT INTO import_sources (path, format, sha256, size_bytes, mtime, imported_at, complete) "
+                "VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (path, format) DO UPDATE SET sha256 = excluded.sha256, "
+                "size_bytes = excluded.size_bytes, mtime = excluded.mtime, imported_at = excluded.imported_at, "
+                "complete = 0 RETURNING id",
+                (str(source.path), self.format, sha256, stat.st_size, mtime, time_text(now())),
+            ).fetchone()
+        return int(row[0])
+
+    def project(self, name: str) -> int:
+        known = self.projects.get(name)
+        if known is None:
+            known = self.projects[name] = catalog.project_id(" ".join(texts.clean(name).split()))
+        return known
+
+    def model(self, reference: str | None) -> LanguageModel | None:
+        if reference is None:
+            return None
+        known = self.models.get(reference)
+        if known is None:
+            known = LanguageModel.get_by_id(catalog.model_id(texts.clean(reference)))
+            self.models[reference] = known
+        return known
 
 
 @dataclass(slots=True)
@@ -36,6 +92,7 @@ class Growth:
     title: str | None
     latest: str
     earliest: str | None
+    model_id: int | None = None  # of the newest reply in the chunk
     dirty: bool = False
 
 

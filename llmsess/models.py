@@ -177,7 +177,7 @@ class Session(Base):
     total_cache_write_tokens = BigIntegerField(default=0)  # of them written to a cache
     total_output_tokens = BigIntegerField(default=0)  # known output tokens, reasoning included
     total_cost = NanoUsdField(default=0)  # known costs
-    unpriced_messages = IntegerField(default=0)  # settled model messages without a cost
+    unpriced_messages = IntegerField(default=0)  # settled replies of a model without a cost
     started_at = UtcDateTimeField(null=True, default=now)  # first activity; NULL: the source does not tell
     last_activity_at = UtcDateTimeField(default=now)  # last message or the start, never NULL
     ended_at = UtcDateTimeField(null=True)  # when it was closed; NULL: open

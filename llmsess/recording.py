@@ -116,9 +116,7 @@ class _Keeper:
                 current = list(self.recorders)
             for recorder in current:
                 recorder.tick()
-            with self.changed:
-                idle = not self.recorders
-            if idle and not database.is_closed():
+            if not database.is_closed():  # this thread's connection; the next tick may be on another file
                 database.close()
 
 

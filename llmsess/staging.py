@@ -8,10 +8,8 @@ file repeats another's lines; unrelated files may use the same ids). A message w
 
 from __future__ import annotations
 
-import hashlib
 import zlib
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from llmsess import catalog, linking, texts
 from llmsess.db import database
@@ -27,22 +25,12 @@ from llmsess.importers.base import (
     TitleRecord,
     chunks,
 )
-from llmsess.matching import Growth, Known, find_growths, find_known, is_newer, logged_lines
-from llmsess.models import LanguageModel, Message, dump_json, new_uuid, now, time_text
+from llmsess.matching import Growth, ImportFile, Known, Report, find_growths, find_known, is_newer, logged_lines
+from llmsess.models import Message, dump_json, new_uuid, now, time_text
 from llmsess.rows import update_row
 from llmsess.writing import TITLE_CHARACTERS, keep_attachments
 
 MAX_ERROR_CHARACTERS = 300
-
-
-class Report(Protocol):
-    """Where the counts of a file go; `transfer.SourceReport` is one."""
-
-    sessions: int
-    messages: int
-    records: Any
-
-    def add_problem(self, line: int, message: str) -> None: ...
 
 
 _STAGED = (
@@ -69,14 +57,14 @@ _NEW_SESSION = (
 )  # fmt: skip
 _MAKE = f"INSERT INTO sessions ({', '.join(_NEW_SESSION)}) VALUES ({', '.join('?' * len(_NEW_SESSION))})"
 _GROW = """
-    UPDATE sessions SET head_id = ?, next_sequence = ?, title = ?, started_at = ?,
+    UPDATE sessions SET head_id = ?, next_sequence = ?, title = ?, model_id = coalesce(?, model_id), started_at = ?,
     last_activity_at = coalesce(nullif(?, ''), last_activity_at) WHERE id = ?
 """
 
 
 def enter(source: Source, importer: Importer, report: Report, *, keep_raw: bool = True) -> None:
     """Enter a file's records into the database and count in the report what became of them."""
-    file = _File(source, importer, report, keep_raw)
+    file = ImportFile(source, importer, report, keep_raw)
     columns = ", ".join(_STAGED)
     database.execute_sql(f"CREATE TEMP TABLE IF NOT EXISTS staged ({columns})")
     for items in chunks(importer.read(source)):
@@ -89,53 +77,10 @@ def enter(source: Source, importer: Importer, report: Report, *, keep_raw: bool 
         database.execute_sql("UPDATE import_sources SET complete = 1 WHERE id = ?", (file.id,))
 
 
-class _File:
-    """The file being entered, and what is known of it across its chunks."""
-
-    def __init__(self, source: Source, importer: Importer, report: Report, keep_raw: bool) -> None:
-        self.format, self.report, self.keep_raw = importer.NAME, report, keep_raw
-        self.id = self._begin(source)
-        self.session_ids: dict[str, int] = {}  # external id: ours, of the sessions of this file
-        self.related: set[int] = set()  # sessions whose messages this file has or repeats
-        self.models: dict[str, LanguageModel] = {}
-        self.projects: dict[str, int] = {}
-
-    def _begin(self, source: Source) -> int:
-        """Write the row of the file, or bring it up to date."""
-        stat = source.path.stat()
-        with source.path.open("rb") as opened:
-            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-        mtime = time_text(datetime.fromtimestamp(stat.st_mtime, UTC))
-        with database.atomic():
-            row = database.execute_sql(
-                "INSERT INTO import_sources (path, format, sha256, size_bytes, mtime, imported_at, complete) "
-                "VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (path, format) DO UPDATE SET sha256 = excluded.sha256, "
-                "size_bytes = excluded.size_bytes, mtime = excluded.mtime, imported_at = excluded.imported_at, "
-                "complete = 0 RETURNING id",
-                (str(source.path), self.format, sha256, stat.st_size, mtime, time_text(now())),
-            ).fetchone()
-        return int(row[0])
-
-    def project(self, name: str) -> int:
-        known = self.projects.get(name)
-        if known is None:
-            known = self.projects[name] = catalog.project_id(" ".join(texts.clean(name).split()))
-        return known
-
-    def model(self, reference: str | None) -> LanguageModel | None:
-        if reference is None:
-            return None
-        known = self.models.get(reference)
-        if known is None:
-            known = LanguageModel.get_by_id(catalog.model_id(texts.clean(reference)))
-            self.models[reference] = known
-        return known
-
-
 class _Chunk:
     """Enters one chunk, inside its transaction."""
 
-    def __init__(self, file: _File, items: list[Item]) -> None:
+    def __init__(self, file: ImportFile, items: list[Item]) -> None:
         self.file, self.items = file, items
         messages = [item for item in items if isinstance(item, MessageRecord)]
         wanted = {item.external_id for item in messages} | {item.parent for item in messages if item.parent}
@@ -307,12 +252,14 @@ class _Chunk:
     def grow(self, growth: Growth, row_id: int, record: MessageRecord, created: str | None) -> None:
         growth.next_sequence += 1
         growth.dirty = True
+        if record.model is not None:
+            growth.model_id = self.file.models[record.model].id
         if growth.movable:
             growth.head_id = row_id
         if created:
             growth.latest = max(growth.latest, created)
             growth.earliest = min(growth.earliest or created, created)
-        if growth.title is None and record.role == "user" and record.origin == "human":
+        if growth.title is None and record.role == "user" and record.origin != "harness":
             growth.title = texts.one_line(record.packed.content, TITLE_CHARACTERS) or None
 
     def content(self, record: MessageRecord) -> dict[str, Any]:
@@ -361,7 +308,15 @@ class _Chunk:
     def write(self) -> None:
         self.write_messages()
         grown = [
-            (growth.head_id, growth.next_sequence, growth.title, growth.earliest, growth.latest, growth.id)
+            (
+                growth.head_id,
+                growth.next_sequence,
+                growth.title,
+                growth.model_id,
+                growth.earliest,
+                growth.latest,
+                growth.id,
+            )
             for growth in self.growths.values()
             if growth.dirty
         ]

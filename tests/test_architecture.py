@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "analytics": LOW,
     "maintenance": LOW,
     "importers": {"errors", "catalog", "parts"},
-    "matching": LOW | {"importers"},
+    "matching": LOW | {"catalog", "importers"},
     "linking": LOW | {"importers"},
     "staging": LOW | {"catalog", "importers", "linking", "matching", "parts", "writing"},
     "transfer": LOW | {"importers", "staging"},

@@ -81,7 +81,12 @@ def test_a_transcript_becomes_a_session(database: db.Database, file: Path) -> No
     assert counts(report) == {"imported": 4, "merged": 2}
     assert said() == [("user", "Fix the bug"), ("assistant", "Looking."), ("tool", ""), ("assistant", "Done.")]
     row = sessions.find().rows[0]
-    assert (row["title"], row["project"], row["model"], row["type"]) == ("Fix the bug", "/work/app", None, "imported")
+    assert (row["title"], row["project"], row["model"], row["type"]) == (
+        "Fix the bug",
+        "/work/app",
+        "anthropic/claude-x",
+        "imported",
+    )
     assert (row["input_tokens"], row["cached_input_tokens"], row["cache_write_tokens"], row["output_tokens"]) == (
         226,
         200,
@@ -435,7 +440,7 @@ def test_two_answers_to_one_prompt_are_branches(database: db.Database, tmp_path:
 
 
 def test_system_prompts_tools_images_and_names_come_along(database: db.Database, tmp_path: Path) -> None:
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]},
         {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "see", "arguments": '{"x":1}'}}]},

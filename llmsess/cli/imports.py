@@ -44,17 +44,19 @@ def import_(
         output.show_json(_json(report))
     else:
         totals = report.totals()
-        output.out(f"{totals['sources']} files, {_counts(totals)}" + (" (dry run)" if dry_run else ""))
+        output.out(
+            f"{output.counted(totals['sources'], 'file')}, {_counts(totals)}" + (" (dry run)" if dry_run else "")
+        )
     if report.failed:
         bad = report.totals()["bad"]
-        raise SomeFailed(f"{output.number(bad)} record{'s' if bad > 1 else ''} could not be read; everything else was")
+        raise SomeFailed(f"{output.counted(bad, 'record')} could not be read; everything else was")
 
 
 def _counts(counts: dict[str, int]) -> str:
     """Return the counts that are not zero, in words."""
-    names = ("sessions", "messages", *transfer.DISPOSITIONS)
-    said = [f"{output.number(counts[name])} {name}" for name in names if counts[name] or name == "messages"]
-    return ", ".join(said[:2]) + (": " + ", ".join(said[2:]) if said[2:] else "")
+    contents = ", ".join(output.counted(counts[f"{noun}s"], noun) for noun in ("session", "message"))
+    records = ", ".join(f"{output.number(counts[name])} {name}" for name in transfer.DISPOSITIONS if counts[name])
+    return f"{contents}; records: {records or 'none'}"
 
 
 def _show_source(source: transfer.SourceReport) -> None:
@@ -63,7 +65,9 @@ def _show_source(source: transfer.SourceReport) -> None:
     for line, message in source.problems[:PROBLEMS_SHOWN]:
         output.notice(f"  line {line}: {message}", fg="yellow")
     if len(source.problems) > PROBLEMS_SHOWN:
-        output.notice(f"  and {len(source.problems) - PROBLEMS_SHOWN} more problems: --json shows them")
+        output.notice(
+            f"  and {output.counted(len(source.problems) - PROBLEMS_SHOWN, 'more problem')}: --json shows them"
+        )
 
 
 def _json(report: transfer.ImportReport) -> output.Row:

@@ -106,6 +106,11 @@ def money(nano: int | None, unpriced: int = 0) -> str:
     return f"{'≥' if unpriced else ''}${'0' if not value else shown}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 message`, `1,203 messages`."""
+    return f"{count:,} {noun if count == 1 else f'{noun}s'}"
+
+
 def number(value: int | None) -> str:
     """Return a count with thousands separated, nothing for an unknown one."""
     return "" if value is None else f"{value:,}"

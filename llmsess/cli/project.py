@@ -121,4 +121,4 @@ def delete(reference: str, yes: bool, dry_run: bool) -> None:
     row = catalog.get_project(reference)
     if confirmed(f'Delete the project "{row.name}" and keep its sessions', yes=yes, dry_run=dry_run):
         left = catalog.delete_project(row)
-        output.notice(f'Deleted project "{row.name}"; {left} sessions are in no project now.')
+        output.notice(f'Deleted project "{row.name}"; {output.counted(left, "session")} in no project now.')

@@ -297,10 +297,12 @@ def delete(references: tuple[str, ...], yes: bool, dry_run: bool) -> None:
     for row in rows:
         would = sessions.delete(row, dry_run=True)
         shared = f", keep {would.kept} shared ones" if would.kept else ""
-        output.notice(f"{row.uuid[:SHORT]} {row.title or '(untitled)'}: {would.deleted} messages{shared}")
-    if confirmed(f"Delete {len(rows)} session{'s' if len(rows) > 1 else ''}", yes=yes, dry_run=dry_run):
+        output.notice(
+            f"{row.uuid[:SHORT]} {row.title or '(untitled)'}: {output.counted(would.deleted, 'message')}{shared}"
+        )
+    if confirmed(f"Delete {output.counted(len(rows), 'session')}", yes=yes, dry_run=dry_run):
         done = [sessions.delete(row) for row in rows]
-        output.notice(f"Deleted {sum(deletion.deleted for deletion in done)} messages.")
+        output.notice(f"Deleted {output.counted(sum(deletion.deleted for deletion in done), 'message')}.")
 
 
 @session.command()

@@ -494,7 +494,10 @@ def whole_texts(row: str) -> str:
 
 
 INDEXED = "{row}.status NOT IN ('pending', 'streaming')"  # a reply is indexed once, when it is settled
-UNPRICED = "({row}.origin = 'model' AND {row}.cost IS NULL AND {row}.status IN ('complete', 'interrupted'))"
+UNPRICED = (  # a reply of a model, settled, without a price
+    "({row}.role = 'assistant' AND {row}.origin = 'model' AND {row}.cost IS NULL "
+    "AND {row}.status IN ('complete', 'interrupted'))"
+)
 SUMS = (
     ("total_input_tokens", "coalesce({row}.input_tokens, 0)"),
     ("total_cached_input_tokens", "coalesce({row}.cached_input_tokens, 0)"),
@@ -505,7 +508,7 @@ SUMS = (
 )
 COUNTED = ("total_messages", "1")
 TEXTS = "content, reasoning, tool_text, content_sha256, reasoning_sha256, tool_text_sha256, status"
-FIGURES = "session_id, input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, cost, origin, status"
+FIGURES = "session_id, input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, cost, role, origin, status"
 FORGET = (
     "INSERT INTO messages_fts (messages_fts, rowid, content, reasoning, tool_text) "
     f"VALUES ('delete', old.id, {whole_texts('old')});"
