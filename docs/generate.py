@@ -30,8 +30,8 @@ With `--json` an error is an object on standard error too: `kind`, `message`, `h
 | 130 | Ctrl-C |
 | 141 | whoever read the output went away |
 
-A reference to a session or message is its id, any unique beginning of it of 4 characters or more, an exact title or name
-(in quotes where it looks like something else), or `@last`. `@FILE` reads an option's text from a file.
+A reference to a session or message is its id, any unique beginning of it of 4 characters or more, an exact title or
+name (in quotes where it looks like something else), or `@last`. `@FILE` reads an option's text from a file.
 
 `llmsess list`, `show`, `create` and `add` are short for `llmsess session list`, ...
 """

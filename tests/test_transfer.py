@@ -105,12 +105,8 @@ def test_the_same_file_twice_changes_nothing(database: db.Database, file: Path, 
     before = everything()
     assert counts(transfer.run("auto", [file])) == {"duplicate": 6}
     assert everything() == before
-    moved = file.rename(tmp_path / "elsewhere.jsonl")
-    named = (
-        write(tmp_path / "x" / f"{SESSION}.jsonl", moved.read_text().rstrip())
-        if (tmp_path / "x").mkdir() is None
-        else moved
-    )
+    (tmp_path / "x").mkdir()
+    named = file.rename(tmp_path / "x" / file.name)
     assert counts(transfer.run("auto", [named])) == {"duplicate": 6}
     assert everything()[:2] == before[:2]
 
@@ -143,7 +139,7 @@ def test_a_resumed_file_shares_what_it_repeats_in_either_order(template: Path, t
         assert len(said(SESSION)) == 4
         assert len(said(OTHER)) == 6
         assert said(OTHER)[:4] == said(SESSION)
-        child, parent = (Session.get(Session.external_id == name) for name in (OTHER, SESSION))
+        child, parent = Session.get(Session.external_id == OTHER), Session.get(Session.external_id == SESSION)
         assert (child.relation, child.parent_session_id) == ("resume", parent.id)
         whole()
         db.database.close()

@@ -141,7 +141,8 @@ def _facts(row: Row) -> str:
     tokens = f"{number(row['input_tokens'])} in, {number(row['output_tokens'])} out"
     unpriced = f" ({row['unpriced_messages']} unpriced)" if row["unpriced_messages"] and row["cost_nano_usd"] else ""
     facts = [
-        row["uuid"][:SHORT_ID], row["model"], row["project"], row["status"], output.counted(row["messages"], "message"), tokens,
+        row["uuid"][:SHORT_ID], row["model"], row["project"], row["status"],
+        output.counted(row["messages"], "message"), tokens,
         money(row["cost_nano_usd"], row["unpriced_messages"]) + unpriced, local_time(row["last_activity_at"]),
         " ".join(f"#{tag}" for tag in (row["tags"] or "").split()), f"from {row['source']}" if row["source"] else "",
     ]  # fmt: skip

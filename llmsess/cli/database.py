@@ -61,9 +61,7 @@ def migrate(ctx: click.Context) -> None:
     """
     from llmsess import db as databases
 
-    before = databases.database.deferred
     ctx.call_on_close(databases.connect(ctx.find_root().obj.db).close)
-    assert before
     output.notice(f"{databases.database.database} has schema {databases.schema_version()}.")
 
 

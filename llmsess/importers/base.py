@@ -131,7 +131,7 @@ class Source:
         file = self.path.open("rb")
         if file.peek(2)[:2] == b"\x1f\x8b":
             file.close()
-            return gzip.open(self.path)
+            return gzip.open(self.path)  # type: ignore[return-value]
         return file
 
     def head(self) -> list[Any]:
