@@ -176,7 +176,7 @@ def _prepare_file(path: Path) -> None:
     """Make the folder (0700) and the file (0600) where missing; refuse what cannot be written."""
     try:
         if not path.parent.exists():
-            path.parent.mkdir(mode=0o700, parents=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # another process may have made it
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         mode = path.stat().st_mode

@@ -195,8 +195,12 @@ def test_branches_stay_branches_and_ignored_lines_do_not_cut_the_tree(database: 
 
 
 def test_parallel_tool_calls_of_one_reply_are_one_message(database: db.Database, tmp_path: Path) -> None:
-    use = lambda n: [{"type": "tool_use", "id": f"t{n}", "name": "Read", "input": {"n": n}}]  # noqa: E731
-    result = lambda n: [{"type": "tool_result", "tool_use_id": f"t{n}", "content": f"r{n}"}]  # noqa: E731
+    def use(n: int) -> list[Any]:
+        return [{"type": "tool_use", "id": f"t{n}", "name": "Read", "input": {"n": n}}]
+
+    def result(n: int) -> list[Any]:
+        return [{"type": "tool_result", "tool_use_id": f"t{n}", "content": f"r{n}"}]
+
     lines = [
         line("u1", None, "user", "go"), line("a1", "u1", "assistant", use(1), id="m"), line("r1", "a1", "user", result(1)),
         line("a2", "a1", "assistant", use(2), id="m"), line("r2", "a2", "user", result(2)),
