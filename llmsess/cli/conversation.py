@@ -17,6 +17,7 @@ SESSION_COLUMNS = {
 }  # fmt: skip
 ROLE_COLOURS = {"user": "green", "assistant": "cyan", "tool": "yellow", "system": "magenta", "developer": "magenta"}
 SHORT_ID = 8
+OTHER_COLUMNS = 96  # characters of a list beside the title
 
 
 def session_json(row: Row) -> Row:
@@ -51,10 +52,10 @@ def session_line(row: Row) -> Row:
     tags = "".join(f" #{tag}" for tag in (row["tags"] or "").split())
     return {
         "id": row["uuid"][:SHORT_ID],
-        "title": one_line(words, 50) + mark + tags,
-        "model": one_line(row["model"] or "", 32),
+        "title": one_line(words, min(max(output.columns() - OTHER_COLUMNS, 20), 70)) + mark + tags,
+        "model": one_line(row["model"] or "", 28),
         "messages": number(row["messages"]),
-        "tokens": number(row["input_tokens"] + row["output_tokens"]),
+        "tokens": number(row["input_tokens"] + row["output_tokens"] or None),
         "cost": money(row["cost_nano_usd"], row["unpriced_messages"]),
         "last_activity": local_time(row["last_activity_at"]),
     }

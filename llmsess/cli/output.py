@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,11 @@ from llmsess.texts import one_line, without_controls
 FORMATS = ("table", "plain", "json", "jsonl", "csv", "markdown")
 NANO = 1_000_000_000
 Row = dict[str, Any]
+
+
+def columns() -> int:
+    """Return how wide the terminal is, 160 characters where there is none."""
+    return shutil.get_terminal_size((160, 50)).columns
 
 
 def is_terminal() -> bool:
@@ -173,12 +179,17 @@ def cell(value: Any) -> str:
     return one_line(str(value), 10_000)
 
 
+_FIGURE = re.compile(r"(≥?\$)?[\d.,]*|unpriced")
+
+
 def _show_table(headings: list[str], cells: list[list[str]]) -> None:
     if not cells:
         return
     from tabulate import tabulate  # here: it takes longer to import than everything else
 
-    out(tabulate(cells, [style(heading, bold=True) for heading in headings], tablefmt="simple", disable_numparse=True))
+    bold = [style(heading, bold=True) for heading in headings]
+    sides = ["right" if all(_FIGURE.fullmatch(row[i]) for row in cells) else "left" for i in range(len(headings))]
+    out(tabulate(cells, bold, tablefmt="simple", disable_numparse=True, colalign=sides))
 
 
 def _show_plain(headings: list[str], cells: list[list[str]]) -> None:

@@ -67,8 +67,9 @@ def _show(rows: list[output.Row]) -> None:
     """Write the hits for a person, the matches in colour."""
     for row in rows:
         title = output.cell(row["session_title"] or "(untitled)")
-        facts = f"{row['session_id'][:8]} · {row['role']} {row['position']} · {output.local_time(row['created_at'])}"
-        output.out(f"{output.style(title, bold=True)} {output.style(facts, dim=True)}")
+        facts = [row["session_id"][:8], f"{row['role']} {row['position']}", output.local_time(row["created_at"])]
+        where = " · ".join(fact for fact in facts if fact)
+        output.out(f"{output.style(title, bold=True)} {output.style(where, dim=True)}")
         marked = re.sub(
             r"<mark>(.*?)</mark>", lambda found: output.style(found[1], fg="yellow", bold=True), row["snippet"]
         )
