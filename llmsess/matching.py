@@ -30,8 +30,8 @@ class ImportFile:
     def __init__(self, source: Source, importer: Importer, report: Report, keep_raw: bool) -> None:
         self.format, self.report, self.keep_raw = importer.NAME, report, keep_raw
         self.id = self._begin(source)
-        self.session_ids: dict[str, int] = {}  # external id: ours, of the sessions of this file
-        self.related: set[int] = set()  # sessions whose messages this file has or repeats
+        self.sessions: set[int] = set()  # ours, of this file
+        self.repeated: set[int] = set()  # of other files, whose messages this one repeats
         self.models: dict[str, LanguageModel] = {}
         self.projects: dict[str, int] = {}
 

@@ -70,7 +70,7 @@ def enter(source: Source, importer: Importer, report: Report, *, keep_raw: bool 
     for items in chunks(importer.read(source)):
         with database.atomic():
             _Chunk(file, items).enter()
-    report.sessions = len(file.session_ids)
+    report.sessions = len(file.sessions)
     with database.atomic():
         for line, problem in linking.link(importer.NAME):
             report.add_problem(line, problem)
@@ -119,8 +119,7 @@ class _Chunk:
         growth = self.growths.get(record.external_id)
         if growth is None:
             growth = self.growths[record.external_id] = self.make(record)
-        self.file.session_ids[record.external_id] = growth.id
-        self.file.related.add(growth.id)
+        self.file.sessions.add(growth.id)
 
     def make(self, record: SessionRecord) -> Growth:
         """Put a new session in line to be entered before its messages."""
@@ -195,15 +194,18 @@ class _Chunk:
         this = (record.role, record.weight, record.opening)
         for known in candidates:
             if (known.role, known.length, known.opening) == this:
-                self.file.related.add(known.session_id)
+                self.file.repeated.add(known.session_id)
                 return known
         return None
 
     def parent(self, record: MessageRecord, session_id: int) -> Known | None:
         """Return the message the record hangs on: of its session, or of one that this file repeats."""
         candidates = self.known.get(record.parent, []) if record.parent else []
-        own = [known for known in candidates if known.session_id == session_id]
-        return next(iter(own + [known for known in candidates if known.session_id in self.file.related]), None)
+        for known in candidates:
+            if known.session_id == session_id:
+                return known
+        near = (self.file.sessions, self.file.repeated)
+        return next((known for known in candidates if any(known.session_id in some for some in near)), None)
 
     def arrive(self, growth: Growth, known: Known) -> None:
         """Give a session that has written nothing yet the head that another session wrote for it (a resumed file)."""

@@ -23,22 +23,18 @@ TITLE_CHARACTERS = 80  # of a title cut from a prompt
 
 _COLUMNS = [field.column_name for field in Message._meta.sorted_fields]
 SELECT = ", ".join(texts.whole("m", name) if name in texts.FIELDS else f"m.{name}" for name in _COLUMNS)
-_PATH = f"""
+_WALK = """
     WITH RECURSIVE path (id, parent_id, position) AS (
         SELECT id, parent_id, position FROM messages WHERE id = ?
         UNION ALL
         SELECT m.id, m.parent_id, m.position FROM path p JOIN messages m
         ON m.id = p.parent_id AND m.position < p.position
     )
+"""  # from a message to its root; falling positions end it even where damage made a circle
+_PATH = f"""{_WALK}
     SELECT {SELECT} FROM path p CROSS JOIN messages m ON m.id = p.id LIMIT ?
 """
-_CONTEXT = f"""
-    WITH RECURSIVE path (id, parent_id, position) AS (
-        SELECT id, parent_id, position FROM messages WHERE id = ?
-        UNION ALL
-        SELECT m.id, m.parent_id, m.position FROM path p JOIN messages m
-        ON m.id = p.parent_id AND m.position < p.position
-    )
+_CONTEXT = f"""{_WALK}
     SELECT m.role, {texts.whole("m", "content")} FROM path p CROSS JOIN messages m ON m.id = p.id
     WHERE m.role IN ('system', 'developer', 'user', 'assistant') AND m.content <> '' AND m.status <> 'failed'
 """
