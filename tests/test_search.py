@@ -126,6 +126,9 @@ def test_a_very_long_query(said: None) -> None:
     assert len(search.find("sky " * 20_000)) == 2
     assert len(search.find(" OR ".join(["sky"] * 5_000))) == 2
     assert len(search.find("(" * 5_000 + "sky")) == 2
+    assert len(search.find("数据库 " * 5_000)) == 1
+    assert len(search.find("数据库" + "字" * 60_000)) == 0
+    assert len(search.find(" OR ".join(["数据库"] * 5_000))) == 1
 
 
 def test_pending_replies_are_not_found_until_they_are_settled(database: db.Database) -> None:
