@@ -118,6 +118,19 @@ class Database(SqliteDatabase):
 
 database = Database(None, lock_type="IMMEDIATE", field_types={"TIMESTAMPTZ": "TEXT"})
 
+_inherited: list[Any] = []  # a parent's connections: closing one in the child would take the parent's file apart
+
+
+def _forget_connection() -> None:
+    """Leave the parent's connection alone after a fork; the child opens its own with its first statement."""
+    if not database.deferred and not database.is_closed():
+        _inherited.append(database.driver_connection())
+        vars(database)["_state"].reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_connection)
+
 
 # Opening
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,49 @@ def test_eight_processes_make_one_file_and_one_line(tmp_path: Path) -> None:
         mine = [message.content for message in messages if message.content.startswith(f"{n}-")]
         assert mine == [f"{n}-{i}" for i in range(200)]
     assert maintenance.check().findings == []
+    db.database.close()
+
+
+FORK = """
+import os, sys
+import llmsess
+from llmsess import chat, sessions
+from llmsess.db import database
+llmsess.connect(sys.argv[1])
+session = sessions.create("forked", model="echo/echo")
+mine = database.driver_connection()
+child = os.fork()
+assert child == 0 or database.driver_connection() is mine
+for i in range(30):
+    chat.ask(session, f"{child == 0} {i}")
+if child == 0:
+    assert database.driver_connection() is not mine
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+sys.exit(status)
+"""
+
+
+def test_a_forked_child_has_a_connection_of_its_own(path: Path) -> None:
+    assert ended([[sys.executable, "-c", FORK, str(path)]]) == [(0, "")]
+    llmsess.connect(path)
+    assert len(sessions.path("forked")) == 120
+    assert maintenance.check().findings == []
+    db.database.close()
+
+
+def test_threads_share_a_session(path: Path) -> None:
+    llmsess.connect(path)
+    session = sessions.create("threads")
+
+    def write(n: int) -> None:
+        for i in range(40):
+            sessions.append(session, "user", f"{n} {i}")
+        db.database.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(write, range(6)))
+    assert [message.position for message in sessions.path(session)] == list(range(1, 241))
     db.database.close()
 
 
