@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from playhouse.sqlite_ext import FTS5Model
 
@@ -83,8 +83,7 @@ class SearchFilter:
         return wheres, values
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A message that matches. `score` is higher for better, 0 where hits are not ranked."""
 
     session_id: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -45,7 +44,7 @@ def search(query: tuple[str, ...], format_: str | None, as_json: bool, **given: 
     )  # fmt: skip
     found = searches.find(" ".join(query), filter)
     chosen = chosen_format(format_, as_json)
-    rows = [asdict(hit) for hit in found]
+    rows = [hit._asdict() for hit in found]
     if chosen is None and output.is_terminal():
         _show(rows)
     else:
