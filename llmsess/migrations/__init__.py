@@ -1,0 +1,1 @@
+"""Migrations: numbered, frozen, run by playhouse.migrations; see db.migrate()."""
