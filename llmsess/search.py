@@ -23,6 +23,7 @@ from llmsess.models import parse_time, time_text
 from llmsess.snippets import END, START, snippet
 from llmsess.texts import FIELDS, clean, whole
 
+MATCHED_WORDS = 150
 SCANNED_TERMS, SCANNED_CHARACTERS = 200, 10_000  # of a term: SQLite's expressions and patterns have limits
 RANKED = 50_000  # hits that are ranked; ranking more takes longer than a person waits
 _SCRIPTS = (  # Thai, Hangul, kana, bopomofo, CJK: written without spaces between words
@@ -128,7 +129,8 @@ def find(query: str, filter: SearchFilter | None = None) -> Hits:
 def match_expression(text: str) -> str | None:
     """Return a query as FTS5 syntax, None where nothing is looked for; playhouse repairs whatever is odd."""
     # FTS5Model itself has no columns, so that "reasoning: x" in pasted text is words, not a column filter.
-    expression = FTS5Model.web_query(text)
+    # Of a pasted page the beginning is enough: FTS5 and the parser limit how deep an expression may be.
+    expression = FTS5Model.web_query(" ".join(text.split()[:MATCHED_WORDS]))
     return None if expression == '""' else expression
 
 

@@ -8,6 +8,7 @@ sum is their number. `staging` enters the records, `linking` settles what needs 
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -93,9 +94,12 @@ def plan(format: str, paths: Iterable[str | Path]) -> Iterator[tuple[Source, Imp
         found = 0
         for file in _files(path):
             source = Source(file.absolute())
-            importer = wanted if wanted and (path.is_file() or wanted.matches(source.head())) else None
-            if wanted is None:
-                importer = importers.detect(source)
+            try:
+                importer = wanted if wanted and (path.is_file() or wanted.matches(source.head())) else None
+                if wanted is None:
+                    importer = importers.detect(source)
+            except (OSError, EOFError, zlib.error) as error:
+                raise InvalidInput(f"{file} cannot be read: {error}") from error
             if importer is not None:
                 found += 1
                 yield source, importer

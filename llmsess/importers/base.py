@@ -26,6 +26,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from llmsess.catalog import Usage
 from llmsess.parts import Packed
+from llmsess.texts import clean
 
 CHUNK_RECORDS = 5_000  # a chunk ends after so many records,
 CHUNK_S = 0.25  # after so long, for it holds the write lock while it is entered,
@@ -142,7 +143,7 @@ class Source:
         for line in start.split(b"\n")[:50]:
             try:
                 records.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
         if any(isinstance(record, dict) for record in records):
             return records
@@ -154,7 +155,7 @@ class Source:
         with self.open() as file:
             try:
                 document = json.load(file)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return []
         return document[:50] if isinstance(document, list) else [document]
 
@@ -223,8 +224,8 @@ def whole_number(value: Any) -> int | None:
 
 
 def text_or_none(value: Any) -> str | None:
-    """Return a text that is not empty, None for anything else."""
-    return value if isinstance(value, str) and value else None
+    """Return a clean text that is not empty, None for anything else."""
+    return clean(value) if isinstance(value, str) and value.strip() else None
 
 
 def chunks(items: Iterator[Item]) -> Iterator[list[Item]]:

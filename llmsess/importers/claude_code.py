@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from llmsess.catalog import Usage
@@ -43,6 +43,7 @@ NAME = "claude-code"
 DESCRIPTION = "Claude Code transcripts (.jsonl files and folders, with sub-agents; loglines exports)"
 OPEN_REPLIES = 64  # how many replies may still grow; a reply's lines lie close together
 UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
+MAX_COST_USD = 1_000_000  # of one reply: more is a mistake
 SYNTHETIC = "<synthetic>"  # the "model" of replies that Claude Code made up itself
 HARNESS = re.compile(
     r"\s*(<(command-name|command-message|local-command-|system-reminder|user-prompt-submit-hook|task-notification"
@@ -337,10 +338,7 @@ def tokens(usage: dict[str, Any]) -> Usage:
 def cost(reply: _Growing) -> Decimal | None:
     """Return the cost that old versions reported, in USD."""
     value = reply.last.get("costUSD")
-    try:
-        return Decimal(str(value)) if isinstance(value, (int, float)) and value >= 0 else None
-    except InvalidOperation:
-        return None
+    return Decimal(str(value)) if isinstance(value, (int, float)) and 0 <= value < MAX_COST_USD else None
 
 
 def origin(line: dict[str, Any], content: Any) -> str:

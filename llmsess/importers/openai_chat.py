@@ -59,7 +59,10 @@ def read(source: Source) -> Iterator[Item]:
         start = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
         file.seek(0)
         if start.startswith(b"["):
-            records = objects(json.load(file))
+            try:
+                records = objects(json.load(file))
+            except (ValueError, RecursionError) as error:
+                records = iter([(InputRecord(1, b""), None, f"the array cannot be read: {error}")])
         elif len(head := source.head()) == 1 and _is_pretty(start):
             records = objects(head)
         else:
@@ -85,7 +88,7 @@ def conversation(record: InputRecord, value: Any, problem: str | None) -> Iterat
     if messages is None:
         yield Bad(record, "no conversation: it has no list of messages with roles")
         return
-    unknown = [message["role"] for message in messages if message["role"] not in ROLES]
+    unknown = [message["role"] for message in messages if str(message["role"]) not in ROLES]
     if unknown:
         yield Bad(record, f"unknown role {json.dumps(unknown[0])[:40]}")
         return
@@ -144,7 +147,10 @@ def provider_model(model: str | None) -> str | None:
     """Return a model of such a file as provider/name: as it stands where it names its provider."""
     if model is None:
         return None
-    return model if "/" in model else f"openai/{model}"
+    provider, _, name = model.partition("/")
+    if "/" not in model:
+        return f"openai/{model}"
+    return model if provider.strip() and name.strip() else None
 
 
 def packed(message: dict[str, Any]) -> Packed:

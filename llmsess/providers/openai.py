@@ -23,6 +23,7 @@ try:
 except ImportError as missing:
     raise MissingExtra("the openai SDK", "providers") from missing
 
+MAX_COST_USD = 1_000_000  # of one reply: more is a mistake
 NO_KEY = "none"  # the SDK insists on one; local servers ignore it
 _KINDS = {400: "bad_request", 401: "auth", 403: "auth", 404: "not_found", 408: "timeout", 413: "context_length",
           422: "bad_request", 429: "rate_limit", 503: "overloaded", 529: "overloaded"}  # fmt: skip
@@ -114,13 +115,19 @@ class Building:
     model: str | None = None
     done: bool = False
     choices_seen: bool = False
+    half: str = ""  # the first half of a character whose second is to come
 
     def event(self, data: str) -> Delta | None:
         """Take one server-sent event in; return what it adds to the visible reply."""
         if data == "[DONE]":
             self.done = True
             return None
-        chunk = self.parse(data)
+        try:
+            return self.chunk(self.parse(data))
+        except (AttributeError, TypeError, KeyError) as error:
+            raise self.broken(f"an answer of an odd shape ({error})") from error
+
+    def chunk(self, chunk: Mapping[str, Any]) -> Delta | None:
         self.usage = chunk.get("usage") or self.usage
         self.model = chunk.get("model") or self.model
         choices = chunk.get("choices") or []
@@ -135,10 +142,13 @@ class Building:
         completion = self.parse(text)
         choices = completion.get("choices") or []
         self.usage, self.model = completion.get("usage"), completion.get("model")
-        if choices:
-            self.choices_seen = self.done = True
-            self.finish_reason = choices[0].get("finish_reason")
-            self.add(choices[0].get("message") or {})
+        try:
+            if choices:
+                self.choices_seen = self.done = True
+                self.finish_reason = choices[0].get("finish_reason")
+                self.add(choices[0].get("message") or {})
+        except (AttributeError, TypeError, KeyError) as error:
+            raise self.broken(f"an answer of an odd shape ({error})") from error
         return self.reply()
 
     def parse(self, text: str) -> dict[str, Any]:
@@ -160,6 +170,7 @@ class Building:
         reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
         if isinstance(text, list):
             text = "".join(str(block.get("text", "")) for block in text if isinstance(block, dict))
+        text = self.paired(text)
         for i, call in enumerate(delta.get("tool_calls") or []):
             known = self.calls.setdefault(call.get("index", i), {"id": "", "name": "", "arguments": ""})
             function = call.get("function") or {}
@@ -171,6 +182,15 @@ class Building:
         if reasoning:
             self.reasoning.append(str(reasoning))
         return Delta(text=text, reasoning=str(reasoning)) if text or reasoning else None
+
+    def paired(self, text: str) -> str:
+        """Return the text with a character that was split over two pieces put together again."""
+        text, self.half = self.half + text, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self.half = text[:-1], text[-1]
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return text
 
     def broken(self, what: str) -> ProviderError:
         return ProviderError(
@@ -191,7 +211,7 @@ class Building:
             reasoning="".join(self.reasoning) or None,
             tool_calls=[tool_use(call) for _, call in sorted(self.calls.items())],
             finish_reason=self.finish_reason,
-            usage=self.usage,
+            usage=self.usage if isinstance(self.usage, dict) else None,
             model=self.model,
             request_id=self.request_id,
             http_status=self.http_status,
@@ -210,18 +230,27 @@ def tool_use(call: Mapping[str, str]) -> dict[str, Any]:
 
 def tokens(usage: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a usage object as the token and cost fields of a Reply; OpenAI's input includes the cached already."""
-    if not usage:
-        return {}
-    prompt, completion = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
-    cost = usage.get("cost")  # OpenRouter and gateways like it, in USD
+    prompt, completion = _object(usage, "prompt_tokens_details"), _object(usage, "completion_tokens_details")
+    cost = usage.get("cost") if isinstance(usage, dict) else None  # OpenRouter and gateways like it, in USD
+    known = isinstance(cost, (int, float)) and 0 <= cost < MAX_COST_USD
     return {
-        "input_tokens": usage.get("prompt_tokens"),
-        "cached_input_tokens": prompt.get("cached_tokens"),
-        "cache_write_tokens": prompt.get("cache_write_tokens"),
-        "output_tokens": usage.get("completion_tokens"),
-        "reasoning_tokens": completion.get("reasoning_tokens"),
-        "cost_usd": Decimal(str(cost)) if isinstance(cost, (int, float, str)) else None,
+        "input_tokens": _count(usage, "prompt_tokens"),
+        "cached_input_tokens": _count(prompt, "cached_tokens"),
+        "cache_write_tokens": _count(prompt, "cache_write_tokens"),
+        "output_tokens": _count(usage, "completion_tokens"),
+        "reasoning_tokens": _count(completion, "reasoning_tokens"),
+        "cost_usd": Decimal(str(cost)) if known else None,
     }
+
+
+def _object(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def _count(value: Any, key: str) -> int | None:
+    """Return a token count that can be one: what is odd about usage must not cost a reply that came."""
+    count = _object(value, key)
+    return count if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**53 else None
 
 
 def translate(error: openai.APIError, name: str, answered: bool) -> ProviderError:
