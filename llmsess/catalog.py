@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from peewee import IntegrityError
 
-from llmsess import models
+from llmsess import models, texts
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput, NotFound
 from llmsess.models import NANO, LanguageModel, Message, Project, Session, Setting
@@ -87,7 +87,7 @@ def known_project_id(reference: str) -> int:
 
 
 def _name(name: str) -> str:
-    name = " ".join(name.split())
+    name = " ".join(texts.clean(name).split())
     if not name:
         raise InvalidInput("a name cannot be empty")
     return name

@@ -64,7 +64,9 @@ def _started_elsewhere(pid: int) -> str | None:
 
 def is_gone(owner: str, lease_expires_at: datetime | None) -> bool:
     """Return whether the owner can no longer finish what it holds."""
-    host, pid, start = owner.rsplit("/", 2)
+    host, pid, start = owner.rsplit("/", 2) if owner.count("/") >= 2 else ("", "", "")
+    if not pid.isdigit():
+        return True  # nobody's: no process writes that
     if host != socket.gethostname():
         return lease_expires_at is None or lease_expires_at < now()
     return started(int(pid)) != start

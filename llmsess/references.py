@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from peewee import Field, Model
 
 from llmsess.errors import Ambiguous, InvalidInput, NotFound
-from llmsess.texts import one_line
+from llmsess.texts import clean, one_line
 
 M = TypeVar("M", bound=Model)
 _UUID_PREFIX = re.compile(r"[0-9a-f]{4,32}")
@@ -25,7 +25,7 @@ def resolve(
     """
     if isinstance(reference, model):
         return reference
-    text = str(reference).strip()
+    text = clean(str(reference)).strip()
     if not text:
         raise InvalidInput(f"an empty reference names no {thing}", hint=f"llmsess {thing} list")
     query = model.select() if visible is None else model.select().where(visible)

@@ -292,7 +292,24 @@ def delete(session: str | Session, *, dry_run: bool = False) -> Deletion:
         doomed = [row_id for row_id in own if row_id not in kept]
         if not dry_run:
             _delete(found, doomed, keep_row=bool(kept) or found.external_id is not None)
+            _collect()
     return Deletion(len(doomed), len(kept))
+
+
+def _collect() -> None:
+    """Delete what deleted sessions kept for others and nobody reaches any more, ancestors after their branches."""
+    sql = "SELECT id FROM sessions WHERE status = 'deleted' AND (total_messages > 0 OR external_id IS NULL)"
+    changed = True
+    while changed:
+        changed = False
+        for (row_id,) in database.execute_sql(sql).fetchall():
+            kept = {row[0] for row in database.execute_sql(_REACHED, {"session": row_id}).fetchall()}
+            own = [row[0] for row in database.execute_sql("SELECT id FROM messages WHERE session_id = ?", (row_id,))]
+            doomed = [message for message in own if message not in kept]
+            tombstone = by_id(row_id)
+            if doomed or (not kept and tombstone.external_id is None):
+                _delete(tombstone, doomed, keep_row=bool(kept) or tombstone.external_id is not None)
+                changed = True
 
 
 def _delete(session: Session, doomed: list[int], keep_row: bool) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmsess import db, errors, maintenance, search, sessions, tree
-from llmsess.models import Message, Text
+from llmsess.models import Message, Session, Text
 
 
 def said(session: object, **options: object) -> list[str]:
@@ -158,6 +158,18 @@ def test_deleting_keeps_what_a_fork_reaches(talk: object) -> None:
         sessions.get("Talk")
     assert sessions.delete(branch).deleted == 0
     assert maintenance.check().findings == []
+
+
+def test_deleting_the_last_branch_takes_what_deleted_sessions_kept_for_it(talk: object) -> None:
+    branch = sessions.fork(talk)  # type: ignore[arg-type]
+    further = sessions.fork(branch)
+    for session in (talk, branch):
+        sessions.delete(session)  # type: ignore[arg-type]
+    assert said(further) == ["one", "two", "three", "four"]
+    sessions.delete(further)
+    assert Message.select().count() == 0
+    assert Session.select().count() == 0
+    assert len(search.find("one")) == 0
 
 
 def test_deleting_takes_large_texts_that_nobody_else_has(database: db.Database) -> None:
