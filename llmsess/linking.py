@@ -14,7 +14,7 @@ from llmsess.texts import clean
 WAITING = "waiting for its session"  # the problem of a title whose session has not come
 
 _CHILDREN = """
-    SELECT child.id, parent.id, child.external_id FROM messages child
+    SELECT child.id, parent.id, child.external_id, child.session_id FROM messages child
     JOIN sessions s ON s.id = child.session_id
     JOIN messages parent ON parent.id IN (
         SELECT m.id FROM messages m WHERE m.external_id = child.parent_external_id
@@ -22,10 +22,20 @@ _CHILDREN = """
     ) AND parent.session_id IN (s.id, s.parent_session_id)
     WHERE child.parent_external_id IS NOT NULL AND s.source = ? ORDER BY child.id
 """
-_BELOW = """
-    WITH RECURSIVE below (id) AS (
-        SELECT ? UNION SELECT m.id FROM below b JOIN messages m ON m.parent_id = b.id
+_ABOVE = """
+    WITH RECURSIVE above (id) AS (
+        SELECT ? UNION SELECT m.parent_id FROM above a JOIN messages m ON m.id = a.id WHERE m.parent_id IS NOT NULL
+    ) SELECT 1 FROM above WHERE id = ?
+"""
+_PLACE = """
+    WITH RECURSIVE place (id, position) AS (
+        SELECT m.id, coalesce(p.position, 0) + 1 FROM messages m LEFT JOIN messages p ON p.id = m.parent_id
+        WHERE m.session_id = ? AND (p.id IS NULL OR p.session_id <> m.session_id)
+        UNION
+        SELECT m.id, place.position + 1 FROM place JOIN messages m ON m.parent_id = place.id
     )
+    UPDATE messages SET position = place.position FROM place
+    WHERE place.id = messages.id AND messages.position <> place.position
 """
 _PARENTS = """
     UPDATE sessions SET
@@ -44,26 +54,17 @@ def link(source: str) -> Iterator[tuple[int, str]]:
     Call it inside a transaction.
     """
     database.execute_sql(_PARENTS, (source,))
-    for child, parent, external_id in database.execute_sql(_CHILDREN, (source,)).fetchall():
-        if _is_below(parent, child):
+    moved = set()
+    for child, parent, external_id, session in database.execute_sql(_CHILDREN, (source,)).fetchall():
+        if database.execute_sql(_ABOVE, (parent, child)).fetchone():
             yield _line_of(child), f"message {external_id} is its own ancestor: it stays a root"
         else:
-            _hang(child, parent)
+            hang = "UPDATE messages SET parent_id = ?, parent_external_id = NULL WHERE id = ?"
+            database.execute_sql(hang, (parent, child))
+            moved.add(session)
+    for session in sorted(moved):  # once for all, and from the roots down
+        database.execute_sql(_PLACE, (session,))
     _give_waiting_titles(source)
-
-
-def _is_below(message: int, root: int) -> bool:
-    row = database.execute_sql(f"{_BELOW} SELECT 1 FROM below WHERE id = ?", (root, message)).fetchone()
-    return row is not None
-
-
-def _hang(child: int, parent: int) -> None:
-    """Hang a subtree under its parent, every position moved along."""
-    position = database.execute_sql("SELECT position FROM messages WHERE id = ?", (parent,)).fetchone()[0]
-    database.execute_sql("UPDATE messages SET parent_id = ?, parent_external_id = NULL WHERE id = ?", (parent, child))
-    database.execute_sql(
-        f"{_BELOW} UPDATE messages SET position = position + ? WHERE id IN (SELECT id FROM below)", (child, position)
-    )
 
 
 def _line_of(message: int) -> int:

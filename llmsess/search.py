@@ -20,7 +20,7 @@ from llmsess import catalog
 from llmsess.db import database
 from llmsess.errors import InvalidInput
 from llmsess.models import parse_time, time_text
-from llmsess.snippets import END, START, snippet
+from llmsess.snippets import END, SNIPPET_CHARACTERS, START, snippet
 from llmsess.texts import FIELDS, clean, whole
 
 MATCHED_WORDS = 150
@@ -122,7 +122,7 @@ def find(query: str, filter: SearchFilter | None = None) -> Hits:
     match = match_expression(text)
     if match is None:
         return Hits()
-    found = _ranked(match, chosen)
+    found = _ranked(match, chosen, [term for wanted, _ in alternatives(text) for term in wanted])
     return found if found.hits else _substring(text, chosen)
 
 
@@ -138,10 +138,14 @@ def match_expression(text: str) -> str | None:
 
 _FROM = "FROM messages_fts f CROSS JOIN messages m ON m.id = f.rowid CROSS JOIN sessions s ON s.id = m.session_id"
 _ROW = "s.uuid, s.title, m.uuid, m.position, m.role, m.created_at"
-_MARKS = ", ".join(f"highlight(messages_fts, {i}, '{START}', '{END}')" for i in range(len(FIELDS)))
+_MARKS = ", ".join(  # highlight() copies what it has at every match, so a large text is marked by _mark_terms()
+    f"CASE WHEN m.{name}_sha256 IS NULL THEN highlight(messages_fts, {i}, '{START}', '{END}') "
+    f"ELSE {whole('m', name)} END"
+    for i, name in enumerate(FIELDS)
+)
 
 
-def _ranked(match: str, filter: SearchFilter) -> Hits:
+def _ranked(match: str, filter: SearchFilter, words: list[str]) -> Hits:
     columns = filter.columns()
     expression = match if len(columns) == len(FIELDS) else f"{{{' '.join(columns)}}} : ({match})"
     wheres, values = filter.conditions()
@@ -149,15 +153,15 @@ def _ranked(match: str, filter: SearchFilter) -> Hits:
     conditions = " AND ".join(["messages_fts MATCH ?", *(["f.rowid > ?"] if floor else []), *wheres])
     # MATCH stays outermost and sorts by rank itself, so that marks are made for the rows shown only.
     if filter.sort == "newest":
-        return _newest(expression, conditions, values, floor, filter, columns)
+        return _newest(expression, conditions, values, floor, filter, words)
     sql = f"SELECT {_ROW}, -f.rank, {_MARKS} {_FROM} WHERE {conditions} ORDER BY f.rank LIMIT ?"
     given = [expression, *([floor] if floor else []), *values, filter.limit]
     rows = database.execute_sql(sql, given).fetchall()
-    return Hits([_hit(row[:6], row[6], _marked(row[7:], columns)) for row in rows], floor is not None)
+    return Hits([_hit(row[:6], row[6], _marked(row[7:], columns, words)) for row in rows], floor is not None)
 
 
 def _newest(
-    expression: str, conditions: str, values: list[Any], floor: int | None, filter: SearchFilter, columns: list[str]
+    expression: str, conditions: str, values: list[Any], floor: int | None, filter: SearchFilter, words: list[str]
 ) -> Hits:
     """Return the newest hits: their ids by time first, marks for those only."""
     given = [expression, *([floor] if floor else []), *values, filter.limit]
@@ -165,7 +169,7 @@ def _newest(
     ids = database.execute_sql(newest, given).fetchall()
     sql = f"SELECT {_ROW}, {_MARKS} {_FROM} WHERE messages_fts MATCH ? AND f.rowid = ?"
     rows = [database.execute_sql(sql, (expression, row[0])).fetchone() for row in ids]
-    return Hits([_hit(row[:6], 0.0, _marked(row[6:], columns)) for row in rows], floor is not None)
+    return Hits([_hit(row[:6], 0.0, _marked(row[6:], filter.columns(), words)) for row in rows], floor is not None)
 
 
 def _floor(expression: str, wheres: list[str], values: list[Any]) -> int | None:
@@ -178,10 +182,10 @@ def _floor(expression: str, wheres: list[str], values: list[Any]) -> int | None:
     return int(row[0]) if row else None
 
 
-def _marked(texts: Sequence[str | None], columns: Sequence[str]) -> str:
-    """Return the first of the searched texts that has a match, else the first that is there."""
+def _marked(texts: Sequence[str | None], columns: Sequence[str], words: list[str]) -> str:
+    """Return the first of the searched texts that has a match, marked; else the first that is there."""
     searched = [text for text, name in zip(texts, FIELDS, strict=True) if text and name in columns]
-    return next((text for text in searched if START in text), searched[0] if searched else "")
+    return next((text for text in searched if START in text), None) or _mark_terms(searched, words)
 
 
 def _hit(row: Sequence[Any], score: float, marked: str) -> Hit:
@@ -251,8 +255,13 @@ def _test(term: str, searched: list[str], values: list[Any]) -> str:
 
 
 def _mark_terms(texts: Sequence[str | None], wanted: list[str]) -> str:
-    pattern = re.compile("|".join(re.escape(term) for term in sorted(wanted, key=len, reverse=True)), re.IGNORECASE)
+    """Return what is around the first term in the first text that has one, the terms marked."""
+    looked_for = [r"\W+".join(map(re.escape, re.findall(r"\w+", term))) or re.escape(term) for term in wanted]
+    pattern = re.compile("|".join(sorted(looked_for, key=len, reverse=True)) or "(?!)", re.IGNORECASE)
     for text in texts:
-        if text and pattern.search(text):
-            return pattern.sub(lambda found: f"{START}{found[0]}{END}", text)
+        found = pattern.search(text) if text else None
+        if text and found:
+            begin = max(0, found.start() - 2 * SNIPPET_CHARACTERS)
+            window = text[begin : found.start() + 4 * SNIPPET_CHARACTERS]
+            return pattern.sub(lambda match: f"{START}{match[0]}{END}", window)
     return next((text for text in texts if text), "")

@@ -173,6 +173,14 @@ def test_a_snippet_shows_the_match_with_what_is_around_it() -> None:
     assert found.startswith("…") and found.endswith("…")
 
 
+def test_a_large_text_full_of_matches_is_marked_like_any_other(database: db.Database) -> None:
+    session = sessions.create("x")
+    sessions.append(session, "user", "some hay, then a needle " * 100_000)
+    [hit] = search.find("needle")
+    assert "some hay, then a <mark>needle</mark>" in hit.snippet
+    assert len(hit.snippet) <= 300
+
+
 def test_a_word_of_a_megabyte_is_cut(database: db.Database) -> None:
     session = sessions.create("x")
     sessions.append(session, "user", "x" * 1_000_000)
