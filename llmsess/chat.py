@@ -72,6 +72,8 @@ def route(model: str | LanguageModel) -> Route:
     key, variable = providers.key_for(provider, stored.api_key_env)
     if variable and key is None and not own_server:
         raise MissingKey(stored.reference, variable)
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise InvalidInput(f"the key in {variable} has a character that no key has", hint="a line end, perhaps")
     return Route(stored, provider, key)
 
 

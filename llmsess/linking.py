@@ -13,15 +13,19 @@ from llmsess.texts import clean
 
 WAITING = "waiting for its session"  # the problem of a title whose session has not come
 
-_CHILDREN = """
-    SELECT child.id, parent.id, child.external_id, child.session_id FROM messages child
-    JOIN sessions s ON s.id = child.session_id
-    JOIN messages parent ON parent.id IN (
-        SELECT m.id FROM messages m WHERE m.external_id = child.parent_external_id
-        UNION SELECT r.message_id FROM import_records r WHERE r.external_id = child.parent_external_id
-    ) AND parent.session_id IN (s.id, s.parent_session_id)
-    WHERE child.parent_external_id IS NOT NULL AND s.source = ? ORDER BY child.id
+# CROSS JOIN keeps the order of the tables, each found by its index: without it one of them is scanned.
+_WAITING = """
+    SELECT child.id, parent.id, child.external_id, child.session_id
+    FROM messages child CROSS JOIN sessions s ON s.id = child.session_id {by}
+    WHERE child.parent_external_id IS NOT NULL AND s.source = :source
+    AND parent.session_id IN (s.id, s.parent_session_id)
 """
+_BY_ID = "CROSS JOIN messages parent ON parent.external_id = child.parent_external_id"
+_BY_LINE = """
+    CROSS JOIN import_records r ON r.external_id = child.parent_external_id
+    CROSS JOIN messages parent ON parent.id = r.message_id
+"""
+_CHILDREN = f"{_WAITING.format(by=_BY_ID)} UNION {_WAITING.format(by=_BY_LINE)} ORDER BY 1"
 _ABOVE = """
     WITH RECURSIVE above (id) AS (
         SELECT ? UNION SELECT m.parent_id FROM above a JOIN messages m ON m.id = a.id WHERE m.parent_id IS NOT NULL
@@ -55,7 +59,7 @@ def link(source: str) -> Iterator[tuple[int, str]]:
     """
     database.execute_sql(_PARENTS, (source,))
     moved = set()
-    for child, parent, external_id, session in database.execute_sql(_CHILDREN, (source,)).fetchall():
+    for child, parent, external_id, session in database.execute_sql(_CHILDREN, {"source": source}).fetchall():
         if database.execute_sql(_ABOVE, (parent, child)).fetchone():
             yield _line_of(child), f"message {external_id} is its own ancestor: it stays a root"
         else:

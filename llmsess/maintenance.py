@@ -10,6 +10,7 @@ from typing import Any
 from llmsess import db
 from llmsess.db import DRIVER_ERRORS, database
 from llmsess.errors import DatabaseProblem
+from llmsess.models import TABLES
 from llmsess.texts import FIELDS
 
 FINDINGS_SHOWN = 20  # of one check
@@ -66,12 +67,19 @@ QUERIES: dict[str, tuple[str, ...]] = {"tree": _TREE, "totals": (_TOTALS,), "tex
 
 def check() -> CheckReport:
     """Run every check on the open database: SQLite's own, foreign keys, the search index, tree, totals, texts."""
-    findings = [*_sqlite(), *_foreign_keys(), *_index()]
+    findings = [*_schema(), *_sqlite(), *_foreign_keys(), *_index()]
     for name, queries in QUERIES.items():
         for sql in queries:
             findings.extend(Finding(name, detail) for detail in _column(name, sql))
-    names = ["integrity", "foreign keys", "search index", *QUERIES]
+    names = ["schema", "integrity", "foreign keys", "search index", *QUERIES]
     return CheckReport(names, findings, [*sqlite_warnings(db.driver.sqlite_version_info)])
+
+
+def _schema() -> Iterator[Finding]:
+    there = {str(row[0]) for row in _guarded("schema", "SELECT name FROM sqlite_master")}
+    for name in [model._meta.table_name for model in TABLES] + ["messages_fts", "messages_text", "v_session_summary"]:
+        if name not in there:
+            yield Finding("schema", f"{name} is missing")
 
 
 def _sqlite() -> Iterator[Finding]:

@@ -18,8 +18,9 @@ LARGE_TEXT_BYTES = 64 * 1024  # above this a settled text lies in `texts`, once
 TEXT_HEAD_BYTES = 1024  # how much of a large text its message keeps
 FIELDS = ("content", "reasoning", "tool_text")
 _UNCLEAN = re.compile("[\x00\ud800-\udfff]")
-_CONTROL = re.compile(  # CSI and terminated OSC sequences whole; of anything else the control characters alone
-    "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+_CONTROL = re.compile(  # CSI and terminated OSC sequences whole, any other control character, changes of direction
+    "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\\\)"
+    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )
 
 

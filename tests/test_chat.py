@@ -146,6 +146,17 @@ def test_a_missing_key_is_told_before_anything_is_written(database: db.Database)
     assert Message.select().count() == 0
 
 
+@pytest.mark.parametrize("key", ["k\nx", "kéy"])
+def test_a_key_that_cannot_be_one_is_not_sent_and_not_shown(
+    server: ChatServer, database: db.Database, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(errors.InvalidInput) as caught:
+        chat.ask(sessions.create("x"), "hi", model="openai/echo")
+    assert key not in str(caught.value)
+    assert server.requests == []
+
+
 def test_an_own_server_needs_no_key(server: ChatServer, database: db.Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     catalog.add_model("lab/echo", base_url=server.url)

@@ -223,6 +223,10 @@ def test_text_on_a_terminal_has_no_control_sequences(run: Command) -> None:
     for args in (["list"], ["show", "@last"], ["session", "tree", "@last"], ["search", "body"]):
         assert "\x1b" not in run(*args).out
         assert "\x07" not in run(*args).out
+    run("create", "c1 \x9b31m bidi \u202e end")
+    assert "\x9b" not in run("list", "--json").out
+    assert "\u202e" not in run("list").out
+    run("session", "delete", "@last", "--yes")
     assert json.loads(run("show", "@last", "--json").out)["title"] == "\x1b]0;owned\x07ti\x1b[31mtle"
 
 
@@ -375,6 +379,7 @@ def test_db_commands(run: Command, path: Path, tmp_path: Path) -> None:
         ("UPDATE sessions SET total_input_tokens = 99", "totals"),
         ("INSERT INTO messages_fts (messages_fts) VALUES ('delete-all')", "search index"),
         ("DELETE FROM texts", "texts"),
+        ("DROP TABLE calls", "schema"),
         ("UPDATE messages SET model_id = 999", "foreign keys"),
     ],
 )

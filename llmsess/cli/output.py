@@ -23,6 +23,7 @@ import click
 
 from llmsess.texts import one_line, without_controls
 
+_C1 = re.compile("[\x7f-\x9f]")
 FORMATS = ("table", "plain", "json", "jsonl", "csv", "markdown")
 NANO = 1_000_000_000
 Row = dict[str, Any]
@@ -69,7 +70,13 @@ def notice(text: str, **styles: Any) -> None:
 
 def show_json(value: Any) -> None:
     """Write a JSON document."""
-    out(json.dumps(value, ensure_ascii=False, indent=2, default=plain_value))
+    out(json_text(value, indent=2))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON; the control characters that JSON leaves as they are, a terminal would obey."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=plain_value)
+    return _C1.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def plain_value(value: Any) -> Any:
@@ -137,9 +144,10 @@ def show_rows(
         show_json(rows)
     elif chosen == "jsonl":
         for row in rows:
-            out(json.dumps(row, ensure_ascii=False, default=plain_value))
+            out(json_text(row))
     elif chosen == "csv":
-        out(csv_text(rows, list(rows[0]) if rows else list(columns or {})), newline=False)
+        text = csv_text(rows, list(rows[0]) if rows else list(columns or {}))
+        out(without_controls(text) if is_terminal() else text, newline=False)
     else:
         headings = columns or {key: key.replace("_", " ") for key in (rows[0] if rows else {})}
         shown = [display(row) if display else row for row in rows]
@@ -233,7 +241,7 @@ def page(text: str) -> None:
 def show_error(error: Row | str, *, as_json: bool) -> None:
     """Write an error: an object for programs, a line for people."""
     if as_json:
-        click.echo(json.dumps(error, ensure_ascii=False), err=True)
+        click.echo(json_text(error), err=True)
     else:
         notice(f"Error: {error}", fg="red")
 
