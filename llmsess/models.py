@@ -36,6 +36,7 @@ from playhouse.sqlite_ext import FTS5Model, SearchField
 from llmsess.db import database
 from llmsess.texts import clean_json
 
+MAX_COST_USD = 1_000_000  # of one reply: more is a mistake
 NANO = 1_000_000_000  # nano-USD in a USD
 
 
@@ -52,6 +53,16 @@ def now() -> datetime:
 def usd(nano: int | None) -> Decimal | None:
     """Return nano-USD as exact USD, None for unknown."""
     return None if nano is None else Decimal(nano) / NANO
+
+
+def token_count(value: Any) -> int | None:
+    """Return a token count that can be one, None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+
+
+def reported_usd(value: Any) -> Decimal | None:
+    """Return a reported cost of one reply in USD that can be one, None for anything else."""
+    return Decimal(str(value)) if isinstance(value, (int, float)) and 0 <= value < MAX_COST_USD else None
 
 
 def dump_json(value: Any) -> str:

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "search": LOW | {"catalog", "snippets"},
     "analytics": LOW,
     "maintenance": LOW,
-    "importers": {"errors", "catalog", "parts", "texts"},
+    "importers": {"errors", "catalog", "models", "parts", "texts"},
     "matching": LOW | {"catalog", "importers"},
     "linking": LOW | {"importers"},
     "staging": LOW | {"catalog", "importers", "linking", "matching", "parts", "writing"},

@@ -218,11 +218,6 @@ def moment(value: Any) -> datetime | None:
     return None
 
 
-def whole_number(value: Any) -> int | None:
-    """Return a token count that can be one, None for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
-
-
 def text_or_none(value: Any) -> str | None:
     """Return a clean text that is not empty, None for anything else."""
     return clean(value) if isinstance(value, str) and value.strip() else None

@@ -18,7 +18,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 from llmsess.catalog import Usage
@@ -35,15 +34,14 @@ from llmsess.importers.base import (
     moment,
     objects,
     text_or_none,
-    whole_number,
 )
+from llmsess.models import reported_usd, token_count
 from llmsess.parts import pack
 
 NAME = "claude-code"
 DESCRIPTION = "Claude Code transcripts (.jsonl files and folders, with sub-agents; loglines exports)"
 OPEN_REPLIES = 64  # how many replies may still grow; a reply's lines lie close together
 UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
-MAX_COST_USD = 1_000_000  # of one reply: more is a mistake
 SYNTHETIC = "<synthetic>"  # the "model" of replies that Claude Code made up itself
 HARNESS = re.compile(
     r"\s*(<(command-name|command-message|local-command-|system-reminder|user-prompt-submit-hook|task-notification"
@@ -317,7 +315,7 @@ def finished(reply: _Growing, parent: str | None) -> MessageRecord:
         model=f"anthropic/{model}" if model and not made_up else None,
         usage=tokens(raw_usage) if raw_usage and not made_up else Usage(),
         raw_usage=raw_usage,
-        cost_usd=cost(reply),
+        cost_usd=reported_usd(reply.last.get("costUSD")),  # of old versions
         finish_reason=text_or_none(message.get("stop_reason")),
         error=packed.content[:300] if reply.last.get("isApiErrorMessage") else None,
         created_at=moment(reply.first.get("timestamp")),
@@ -328,17 +326,11 @@ def finished(reply: _Growing, parent: str | None) -> MessageRecord:
 
 def tokens(usage: dict[str, Any]) -> Usage:
     """Return a usage object as ours: its input leaves out what was read from and written to the cache."""
-    fresh, output = whole_number(usage.get("input_tokens")), whole_number(usage.get("output_tokens"))
-    cached = whole_number(usage.get("cache_read_input_tokens"))
-    written = whole_number(usage.get("cache_creation_input_tokens"))
+    fresh, output = token_count(usage.get("input_tokens")), token_count(usage.get("output_tokens"))
+    cached = token_count(usage.get("cache_read_input_tokens"))
+    written = token_count(usage.get("cache_creation_input_tokens"))
     total = None if fresh is None else fresh + (cached or 0) + (written or 0)
     return Usage(total, cached, written, output)
-
-
-def cost(reply: _Growing) -> Decimal | None:
-    """Return the cost that old versions reported, in USD."""
-    value = reply.last.get("costUSD")
-    return Decimal(str(value)) if isinstance(value, (int, float)) and 0 <= value < MAX_COST_USD else None
 
 
 def origin(line: dict[str, Any], content: Any) -> str:

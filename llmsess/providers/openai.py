@@ -12,10 +12,10 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 from llmsess.errors import MissingExtra, ProviderError
+from llmsess.models import reported_usd, token_count
 from llmsess.providers.base import Delta, Provider, Reply, Request, Turn
 
 try:
@@ -23,7 +23,6 @@ try:
 except ImportError as missing:
     raise MissingExtra("the openai SDK", "providers") from missing
 
-MAX_COST_USD = 1_000_000  # of one reply: more is a mistake
 NO_KEY = "none"  # the SDK insists on one; local servers ignore it
 _KINDS = {400: "bad_request", 401: "auth", 403: "auth", 404: "not_found", 408: "timeout", 413: "context_length",
           422: "bad_request", 429: "rate_limit", 503: "overloaded", 529: "overloaded"}  # fmt: skip
@@ -231,26 +230,19 @@ def tool_use(call: Mapping[str, str]) -> dict[str, Any]:
 def tokens(usage: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a usage object as the token and cost fields of a Reply; OpenAI's input includes the cached already."""
     prompt, completion = _object(usage, "prompt_tokens_details"), _object(usage, "completion_tokens_details")
-    cost = usage.get("cost") if isinstance(usage, dict) else None  # OpenRouter and gateways like it, in USD
-    known = isinstance(cost, (int, float)) and 0 <= cost < MAX_COST_USD
     return {
-        "input_tokens": _count(usage, "prompt_tokens"),
-        "cached_input_tokens": _count(prompt, "cached_tokens"),
-        "cache_write_tokens": _count(prompt, "cache_write_tokens"),
-        "output_tokens": _count(usage, "completion_tokens"),
-        "reasoning_tokens": _count(completion, "reasoning_tokens"),
-        "cost_usd": Decimal(str(cost)) if known else None,
+        "input_tokens": token_count(_object(usage, "prompt_tokens")),
+        "cached_input_tokens": token_count(_object(prompt, "cached_tokens")),
+        "cache_write_tokens": token_count(_object(prompt, "cache_write_tokens")),
+        "output_tokens": token_count(_object(usage, "completion_tokens")),
+        "reasoning_tokens": token_count(_object(completion, "reasoning_tokens")),
+        "cost_usd": reported_usd(_object(usage, "cost")),  # OpenRouter and gateways like it
     }
 
 
 def _object(value: Any, key: str) -> Any:
+    """Return a key of an object, None where it is none: what is odd about usage must not cost a reply that came."""
     return value.get(key) if isinstance(value, dict) else None
-
-
-def _count(value: Any, key: str) -> int | None:
-    """Return a token count that can be one: what is odd about usage must not cost a reply that came."""
-    count = _object(value, key)
-    return count if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**53 else None
 
 
 def translate(error: openai.APIError, name: str, answered: bool) -> ProviderError:
