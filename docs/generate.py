@@ -34,6 +34,8 @@ A reference to a session or message is its id, any unique beginning of it of 4 c
 name (in quotes where it looks like something else), or `@last`. `@FILE` reads an option's text from a file.
 
 `llmsess list`, `show`, `create` and `add` are short for `llmsess session list`, ...
+
+What `--json` prints is in [json.md](json.md).
 """
 SHORT = ("list", "show", "create", "add")
 
@@ -53,11 +55,18 @@ def commands(
             yield from commands(below, inner, f"{path} {name}")
 
 
+def every_command() -> Iterator[tuple[str, click.Command, click.Context]]:
+    """Yield every command, with the words that call it and the context of its help."""
+    ctx = click.Context(
+        root, info_name="llmsess", terminal_width=100, max_content_width=100, help_option_names=["-h", "--help"]
+    )
+    return commands(root, ctx, "llmsess")
+
+
 def page() -> str:
     """Return docs/cli.md as it should be."""
-    ctx = click.Context(root, info_name="llmsess", terminal_width=100, max_content_width=100)
     parts = [HEAD]
-    for path, command, inner in commands(root, ctx, "llmsess"):
+    for path, command, inner in every_command():
         level = "##" if path.count(" ") <= 1 else "###"
         parts.append(f"{level} {path}\n\n```\n{command.get_help(inner)}\n```\n")
     return "\n".join(parts)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from peewee import IntegrityError
 
-from llmsess import models, texts
+from llmsess import door, models
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput, NotFound
 from llmsess.models import NANO, LanguageModel, Message, Project, Session, Setting
@@ -76,18 +76,20 @@ def delete_project(reference: str | Project) -> int:
 
 def project_id(name: str) -> int:
     """Return the id of the project of that name, made where there is none; call it inside a transaction."""
+    name = _name(name)
     row = database.execute_sql("SELECT id FROM projects WHERE name = ?", (name,)).fetchone()
     return int(row[0]) if row else insert_row(Project, name=name)
 
 
 def known_project_id(reference: str) -> int:
     """Return the id of a project that exists, by a constant statement where it is named; raises as `get_project()`."""
-    row = database.execute_sql("SELECT id FROM projects WHERE name = ?", (reference,)).fetchone()
-    return int(row[0]) if row else int(get_project(reference).id)
+    name = door.text(reference, "a project")
+    row = database.execute_sql("SELECT id FROM projects WHERE name = ?", (name,)).fetchone()
+    return int(row[0]) if row else int(get_project(name).id)
 
 
 def _name(name: str) -> str:
-    name = " ".join(texts.clean(name).split())
+    name = " ".join(door.text(name, "a name").split())
     if not name:
         raise InvalidInput("a name cannot be empty")
     return name
@@ -98,6 +100,7 @@ def _name(name: str) -> str:
 
 def split_reference(reference: str) -> tuple[str, str]:
     """Return provider and name of `provider/name`; raises InvalidInput for anything else."""
+    reference = door.text(reference, "a model")
     provider, slash, name = reference.strip().partition("/")
     if not (provider and slash and name):
         raise InvalidInput(f'"{reference}" names no model', hint="a model is named provider/name, as echo/echo")
@@ -116,34 +119,52 @@ def add_model(reference: str, **fields: Any) -> LanguageModel:
     An imported or removed model of that name is taken over.
     """
     provider, name = split_reference(reference)
-    version = fields.pop("model_version", None) or ""
-    _check_model_fields(fields)
+    version = door.text(fields.pop("model_version", None) or "", "a version")
+    given = _model_fields(fields)
     with database.atomic():
         model = _model_row(provider, name, version)
         if model and model.is_active and any(getattr(model, key) is not None for key in _SETTABLE):
             raise Conflict(f'there is a model "{reference}" already', hint=f"llmsess model edit {reference}")
         if model is None:
             model = LanguageModel(provider=provider, model_name=name, model_version=version)
-        for key, value in fields.items():
-            if value is not None:
-                setattr(model, key, value)
+        _set(model, given)
         model.is_active = True
         model.save()
     return model
 
 
-def _check_model_fields(fields: dict[str, Any]) -> None:
-    for key in ("cost_per_1k_input_tokens", "cost_per_1k_output_tokens", "cost_per_1k_cached_tokens"):
-        if fields.get(key) is not None and fields[key] < 0:
-            raise InvalidInput("a price cannot be negative")
-    if fields.get("context_window") is not None and fields["context_window"] < 1:
-        raise InvalidInput("a context window is at least one token")
-    url = fields.get("base_url")
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise InvalidInput(f'"{url}" is no address of a server', hint="it begins with http:// or https://")
-    key_name = fields.get("api_key_env")
-    if key_name is not None and not key_name.replace("_", "a").isidentifier():
-        raise InvalidInput("--api-key-env takes the NAME of an environment variable, never a key")
+def _model_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the given fields of a model, checked."""
+    given = {key: value for key, value in fields.items() if value is not None}
+    for key, value in given.items():
+        if key not in _SETTABLE:
+            raise InvalidInput(f'a model has no field "{key}" to set', hint=f"fields are {', '.join(_SETTABLE)}")
+        if key.startswith("cost_per_1k") and door.count(value, key) > MAX_PRICE:
+            raise InvalidInput(f"a price of {value} nano-USD per thousand tokens cannot be")
+        if key == "context_window" and door.count(value, key) < 1:
+            raise InvalidInput("a context window is at least one token")
+        if key == "parameters":
+            door.parameters(value)
+        if key in ("base_url", "api_key_env"):
+            given[key] = door.text(value, key)
+    if given.get("base_url") and not given["base_url"].startswith(("http://", "https://")):
+        raise InvalidInput(
+            f'"{given["base_url"]}" is no address of a server', hint="it begins with http:// or https://"
+        )
+    if given.get("api_key_env") and not given["api_key_env"].replace("_", "a").isidentifier():
+        raise InvalidInput("api_key_env is the NAME of an environment variable, never a key")
+    return given
+
+
+def _set(model: LanguageModel, given: dict[str, Any]) -> None:
+    """Set fields of a model, "" as unknown; raises InvalidInput where one price alone would leave it unpriced."""
+    for key, value in given.items():
+        setattr(model, key, None if value == "" else value)
+    if (model.cost_per_1k_input_tokens is None) != (model.cost_per_1k_output_tokens is None):
+        raise InvalidInput("a model needs a price for input and one for output", hint="0 where one is free")
+
+
+MAX_PRICE = 10**12  # nano-USD per thousand tokens, a million USD per million: more is a mistake
 
 
 def _model_row(provider: str, name: str, version: str = "") -> LanguageModel | None:
@@ -158,7 +179,7 @@ def get_model(reference: str | LanguageModel) -> LanguageModel:
     """Return the stored model `provider/name[@version]`, or of that uuid prefix; raises NotFound, InvalidInput."""
     if isinstance(reference, LanguageModel):
         return reference
-    if "/" not in reference:
+    if "/" not in door.text(reference, "a model"):
         return resolve(LanguageModel, reference, "model", name=LanguageModel.model_name)
     provider, name = split_reference(reference)
     found = _model_row(provider, name)
@@ -185,10 +206,7 @@ def find_models(*, removed: bool = False) -> list[LanguageModel]:
 def edit_model(reference: str | LanguageModel, **fields: Any) -> LanguageModel:
     """Change the given fields of a model and return it; raises InvalidInput, NotFound."""
     model = get_model(reference)
-    given = {key: value for key, value in fields.items() if value is not None}
-    _check_model_fields(given)
-    for key, value in given.items():
-        setattr(model, key, None if value == "" else value)
+    _set(model, _model_fields(fields))
     with database.atomic():
         model.save()
     return model
@@ -223,7 +241,7 @@ def model_id(reference: str) -> int:
 
 def known_model_id(reference: str) -> int:
     """Return the id of a model that is stored, by a constant statement where it is named; raises as `get_model()`."""
-    provider, _, name = reference.partition("/")
+    provider, _, name = door.text(reference, "a model").partition("/")
     sql = "SELECT id FROM models WHERE provider = ? AND model_name = ? AND model_version = ''"
     row = database.execute_sql(sql, (provider.lower(), name)).fetchone()
     return int(row[0]) if row else int(get_model(reference).id)
@@ -352,6 +370,6 @@ def parse_usd(text: str) -> Decimal:
         value = Decimal(text.strip().lstrip("$"))
     except InvalidOperation as error:
         raise InvalidInput(f'"{text}" is no price in USD') from error
-    if not value.is_finite() or value < 0:
+    if not value.is_finite() or not 0 <= value <= MAX_PRICE:
         raise InvalidInput(f'"{text}" is no price in USD')
     return value

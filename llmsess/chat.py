@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from llmsess import catalog, owners, parts, providers, sessions, texts
+from llmsess import catalog, door, owners, parts, providers, sessions, texts
 from llmsess.catalog import Usage
 from llmsess.db import database
 from llmsess.errors import DatabaseProblem, InvalidInput, MissingKey, NotFound, ProviderError, UnsavedReply
@@ -43,6 +43,11 @@ class Options:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = True
     timeout_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        door.temperature(self.temperature)
+        door.max_tokens(self.max_tokens)
+        door.parameters(self.parameters)
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,17 @@ def choose_model(session: Session | None, options: Options) -> str | LanguageMod
     own = get_row(LanguageModel, session.model_id) if session is not None and session.model_id else None
     chosen = options.model or own or Settings.load().model or catalog.default_model()
     if not chosen:
-        raise InvalidInput("no model is chosen", hint="-m provider/name, or LLMSESS_MODEL, or llmsess model default")
+        usable = ", ".join(providers.usable())
+        ways = "-m provider/name, LLMSESS_MODEL, or llmsess model default"
+        raise InvalidInput("no model is chosen", hint=f"{ways}; usable here: {usable}")
     return chosen
+
+
+def prepare(options: Options, session: Session | None = None) -> Route:
+    """Return where a turn goes, checked as far as it can be without sending; raises as `route()`, and InvalidInput."""
+    way = route(choose_model(session, options))
+    way.provider.check(request_for(way, session, [], options))
+    return way
 
 
 # Sending
@@ -96,7 +110,15 @@ def ask(session: str | Session, prompt: str, *, on_delta: OnDelta | None = None,
     the failure is recorded, UnsavedReply where the database could not take the reply.
     """
     turn = Exchange(sessions.get(session), Options(**options))
-    return _drained(turn, turn.run(prompt), on_delta)
+    return _drained(turn, turn.run(_prompt(prompt)), on_delta)
+
+
+def _prompt(prompt: Any) -> str:
+    """Return what is to be sent; raises InvalidInput where it says nothing."""
+    text = door.text(prompt, "a prompt")
+    if not text.strip():
+        raise InvalidInput("there is no prompt", hint="a prompt of white space says nothing")
+    return text
 
 
 def stream(session: str | Session, prompt: str, **options: Any) -> Iterator[str]:
@@ -104,7 +126,7 @@ def stream(session: str | Session, prompt: str, **options: Any) -> Iterator[str]
 
     Closing the generator keeps what came as an interrupted reply.
     """
-    for delta in Exchange(sessions.get(session), Options(**options)).run(prompt):
+    for delta in Exchange(sessions.get(session), Options(**options)).run(_prompt(prompt)):
         if delta.text:
             yield delta.text
 
@@ -137,8 +159,8 @@ def _drained(turn: Exchange, deltas: Generator[Delta], on_delta: OnDelta | None)
 def once(prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Reply:
     """Send a prompt without a session, store nothing of it, and return the Reply."""
     chosen = Options(**options)
-    way = route(choose_model(None, chosen))
-    request = request_for(way, None, [Turn("user", texts.clean(prompt))], chosen)
+    way = prepare(chosen)
+    request = request_for(way, None, [Turn("user", _prompt(prompt))], chosen)
     reply = None
     for item in way.provider.send(request):
         if isinstance(item, Reply):
@@ -180,7 +202,7 @@ class Exchange:
 
     def __init__(self, session: Session, options: Options) -> None:
         self.session, self.options = session, options
-        self.way = route(choose_model(session, options))
+        self.way = prepare(options, session)
 
     def run(self, prompt: str | None, after: Message | None = None) -> Generator[Delta]:
         """Write ahead, send, yield the deltas, settle. `after` is the stored prompt to answer where prompt is None."""

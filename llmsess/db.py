@@ -93,6 +93,11 @@ class Database(SqliteDatabase):
         """Return the driver's connection of this thread, for what peewee has no word for, as executemany."""
         return self.connection()  # type: ignore[no-untyped-call]
 
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        if self.deferred:
+            raise errors.DatabaseProblem("no database is open", hint="call llmsess.connect() first")
+        return bool(super().connect(reuse_if_open))
+
     def _connect(self) -> Any:
         with self.translated():
             return super()._connect()  # type: ignore[misc]
@@ -169,6 +174,8 @@ def open_unchecked(path_or_url: str | os.PathLike[str] | None = None) -> Databas
 
 def _resolve(path_or_url: str | os.PathLike[str] | None) -> Path:
     text = os.fspath(path_or_url) if path_or_url is not None else None
+    if text and "\0" in text:
+        raise errors.InvalidInput("a path has no NUL in it")
     if text and "://" in text:
         scheme, _, text = text.partition("://")
         if scheme != "sqlite":

@@ -31,8 +31,8 @@ class LlmsessError(Exception):
     hint: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = message.encode(errors="backslashreplace").decode()  # a file's name may be no text
+        super().__init__(self.message)
         if hint is not None:
             self.hint = hint
 
@@ -75,7 +75,8 @@ class NotFound(LlmsessError):
 
     def __init__(self, thing: str, reference: str, *, near: str | None = None, hint: str | None = None) -> None:
         guess = f'; did you mean "{near}"?' if near else ""
-        super().__init__(f'no {thing} "{reference}"{guess}', hint=hint or f"llmsess {thing} list")
+        found_by = "llmsess search" if thing == "message" else f"llmsess {thing} list"
+        super().__init__(f'no {thing} "{reference}"{guess}', hint=hint or found_by)
         self.thing, self.reference = thing, reference
 
 

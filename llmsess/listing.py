@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from llmsess import catalog
+from llmsess import catalog, door
 from llmsess.db import database
 from llmsess.errors import InvalidInput
-from llmsess.models import parse_time, time_text
+from llmsess.models import parse_time
 
 STATUSES = ("active", "completed", "interrupted", "failed", "archived")
 
@@ -40,7 +40,7 @@ class SessionFilter:
         for value, column in ((self.type, "session_type"), (self.source, "source")):
             if value is not None:
                 wheres.append(f"s.{column} = ?")
-                values.append(value)
+                values.append(door.text(value, column))
         if self.project is not None:
             wheres.append("s.project_id = ?")
             values.append(catalog.known_project_id(self.project))
@@ -49,14 +49,15 @@ class SessionFilter:
             values.append(catalog.known_model_id(self.model))
         if self.tag is not None:
             wheres.append("EXISTS (SELECT 1 FROM session_tags t WHERE t.session_id = s.id AND t.tag = ?)")
-            values.append(self.tag.lower())
-        for moment, comparison in ((self.since, ">="), (self.until, "<")):
+            values.append(door.text(self.tag, "a tag").lower())
+        for name, comparison in (("since", ">="), ("until", "<")):
+            moment = getattr(self, name)
             if moment is not None:
                 wheres.append(f"s.last_activity_at {comparison} ?")
-                values.append(time_text(moment))
+                values.append(door.moment_text(moment, name))
         for key, value in self.metadata:
             wheres.append("CAST(json_extract(s.metadata, ?) AS TEXT) = ?")
-            values.extend([f'$."{key}"', value])
+            values.extend([f'$."{door.text(key, "a key")}"', door.text(value, "a value")])
         return wheres, values
 
 
@@ -70,6 +71,8 @@ class Page:
 
 def find(filter: SessionFilter | None = None, *, limit: int | None = 50, cursor: str | None = None) -> Page:
     """Return sessions by last activity, newest first; `limit` None means all, `cursor` continues a page."""
+    if limit is not None:
+        door.count(limit, "limit")
     wheres, values = (filter or SessionFilter()).conditions()
     if cursor is not None:
         wheres.append("(s.last_activity_at, s.id) < (?, ?)")

@@ -54,7 +54,7 @@ class ImportFile:
     def project(self, name: str) -> int:
         known = self.projects.get(name)
         if known is None:
-            known = self.projects[name] = catalog.project_id(" ".join(texts.clean(name).split()))
+            known = self.projects[name] = catalog.project_id(name)
         return known
 
     def model(self, reference: str | None) -> LanguageModel | None:

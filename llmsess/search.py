@@ -1,9 +1,10 @@
 """Full-text search over messages: any text is a valid query.
 
 Words are ANDed; "phrases", -exclusion, AND, OR and NOT in capitals and prefix* work; a query of exclusions only finds
-nothing. Chinese, Japanese, Korean and Thai text is looked for as it stands, since the index knows no words in it; so is
-a single word that the index does not find anywhere. Hits are ranked by bm25, newest first on request; where more than
-50,000 messages match, the newest 50,000 are ranked and `Hits.truncated` says so.
+nothing. Chinese, Japanese, Korean and Thai text is looked for as it stands, since the index knows no words in it; so
+are text without words (`->`, an emoji), a single word that the index does not find anywhere, and pasted text whose
+marks, read as operators, find nothing (`rm -rf /tmp`). Hits are ranked by bm25, newest first on request; where more
+than 50,000 messages match, the newest 50,000 are ranked and `Hits.truncated` says so.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Any, NamedTuple
 
 from playhouse.sqlite_ext import FTS5Model
 
-from llmsess import catalog
+from llmsess import catalog, door
 from llmsess.db import database
 from llmsess.errors import InvalidInput
-from llmsess.models import parse_time, time_text
+from llmsess.models import parse_time
 from llmsess.snippets import END, SNIPPET_CHARACTERS, START, snippet
-from llmsess.texts import FIELDS, clean, whole
+from llmsess.texts import FIELDS, whole
 
 MATCHED_WORDS = 150
 SCANNED_TERMS, SCANNED_CHARACTERS = 200, 10_000  # of a term: SQLite's expressions and patterns have limits
@@ -32,6 +33,7 @@ _SCRIPTS = (  # Thai, Hangul, kana, bopomofo, CJK: written without spaces betwee
 )
 _UNSPACED = re.compile(f"[{_SCRIPTS}]")
 _TERM = re.compile(r'(?P<minus>-)?(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
+_MARK = re.compile(r"(?:^|\s)(?:-\S|NOT\s)")  # what may be an exclusion, or a part of pasted text
 SCOPES = {"content": "content", "reasoning": "reasoning", "tools": "tool_text"}
 DEFAULT_SCOPES = ("content", "reasoning")
 
@@ -40,8 +42,8 @@ DEFAULT_SCOPES = ("content", "reasoning")
 class SearchFilter:
     """Where and what to search; None means any. Times bound when a message was said."""
 
-    roles: Sequence[str] = ()
-    scopes: Sequence[str] = DEFAULT_SCOPES  # of content, reasoning, tools
+    roles: str | Sequence[str] = ()
+    scopes: str | Sequence[str] = DEFAULT_SCOPES  # of content, reasoning, tools
     project: str | None = None
     model: str | None = None
     tag: str | None = None
@@ -53,18 +55,20 @@ class SearchFilter:
 
     def columns(self) -> list[str]:
         """Return the indexed columns to search; raises InvalidInput for an unknown scope."""
-        unknown = [scope for scope in self.scopes if scope not in SCOPES]
-        if unknown or not self.scopes:
+        scopes = _words(self.scopes)
+        unknown = [scope for scope in scopes if scope not in SCOPES]
+        if unknown or not scopes:
             raise InvalidInput(f'"{", ".join(unknown)}" is nothing to search in', hint=f"--in {', '.join(SCOPES)}")
-        return [SCOPES[scope] for scope in self.scopes]
+        return [SCOPES[scope] for scope in scopes]
 
     def conditions(self) -> tuple[list[str], list[Any]]:
         """Return SQL conditions over `messages m` and `sessions s`; raises NotFound, InvalidInput."""
         wheres: list[str] = []
         values: list[Any] = []
-        if self.roles:
-            wheres.append(f"m.role IN ({', '.join('?' * len(self.roles))})")
-            values.extend(self.roles)
+        roles = _words(self.roles)
+        if roles:
+            wheres.append(f"m.role IN ({', '.join('?' * len(roles))})")
+            values.extend(door.text(role, "a role") for role in roles)
         if self.project is not None:
             wheres.append("s.project_id = ?")
             values.append(catalog.known_project_id(self.project))
@@ -73,15 +77,20 @@ class SearchFilter:
             values.append(catalog.known_model_id(self.model))
         if self.tag is not None:
             wheres.append("s.id IN (SELECT session_id FROM session_tags WHERE tag = ?)")
-            values.append(self.tag.lower())
+            values.append(door.text(self.tag, "a tag").lower())
         if self.type is not None:
             wheres.append("s.session_type = ?")
-            values.append(self.type)
-        for moment, comparison in ((self.since, ">="), (self.until, "<")):
+            values.append(door.text(self.type, "a type"))
+        for name, comparison in (("since", ">="), ("until", "<")):
+            moment = getattr(self, name)
             if moment is not None:
                 wheres.append(f"m.created_at {comparison} ?")
-                values.append(time_text(moment))
+                values.append(door.moment_text(moment, name))
         return wheres, values
+
+
+def _words(given: str | Sequence[str]) -> Sequence[str]:
+    return [given] if isinstance(given, str) else given
 
 
 class Hit(NamedTuple):
@@ -114,16 +123,19 @@ class Hits:
 def find(query: str, filter: SearchFilter | None = None) -> Hits:
     """Return the messages that match a query, best first; every text is a query. Raises InvalidInput, NotFound."""
     chosen = filter or SearchFilter()
+    door.count(chosen.limit, "limit")
     if chosen.sort not in ("relevance", "newest"):
         raise InvalidInput(f'"{chosen.sort}" is no order', hint="--sort relevance or newest")
-    text = clean(query).replace("\ufffd", " ")
+    text = door.text(query, "a query").replace("\ufffd", " ").strip()
     if _UNSPACED.search(text):
-        return _scan(text, chosen)
+        return _scan(alternatives(text), chosen)
+    if not re.search(r"\w", text):
+        return _scan([([text], [])], chosen) if text.strip("*\"'()") else Hits()
     match = match_expression(text)
     if match is None:
         return Hits()
     found = _ranked(match, chosen, [term for wanted, _ in alternatives(text) for term in wanted])
-    return found if found.hits else _substring(text, chosen)
+    return found if found.hits else _as_it_stands(text, chosen)
 
 
 def match_expression(text: str) -> str | None:
@@ -145,10 +157,13 @@ _MARKS = ", ".join(  # highlight() copies what it has at every match, so a large
 )
 
 
-def _ranked(match: str, filter: SearchFilter, words: list[str]) -> Hits:
+def _ranked(match: str, filter: SearchFilter, words: list[str], literal: str | None = None) -> Hits:
+    """Return the best hits of an FTS5 expression; `literal` is what must also stand so in a searched text."""
     columns = filter.columns()
     expression = match if len(columns) == len(FIELDS) else f"{{{' '.join(columns)}}} : ({match})"
     wheres, values = filter.conditions()
+    if literal is not None:
+        wheres.append(_test(literal, [whole("m", name) for name in columns], values))
     floor = _floor(expression, wheres, values)
     conditions = " AND ".join(["messages_fts MATCH ?", *(["f.rowid > ?"] if floor else []), *wheres])
     # MATCH stays outermost and sorts by rank itself, so that marks are made for the rows shown only.
@@ -216,17 +231,19 @@ def alternatives(text: str) -> list[Terms]:
     return [side for side in found if side[0]]
 
 
-def _substring(text: str, filter: SearchFilter) -> Hits:
-    """Look for a word inside words, where the index found none: only for a query that is one plain word."""
-    word = text.strip()
-    if not re.fullmatch(r"[\w.\-]{3,}", word) or word.startswith("-"):
+def _as_it_stands(text: str, filter: SearchFilter) -> Hits:
+    """Look for a query that found nothing as the text it is: a word inside words, or marks that are no operators."""
+    if re.fullmatch(r"\w[\w.\-]{2,}", text):
+        return _scan([([text], [])], filter)
+    if not _MARK.search(text):
         return Hits()
-    return _scan(word, filter)
+    words = text.replace('"', " ").split()[:MATCHED_WORDS]
+    shown = text if len(words) < MATCHED_WORDS else text[: len(" ".join(words))]
+    return _ranked(f'"{" ".join(words)}"', filter, [shown], literal=shown[:SCANNED_CHARACTERS])
 
 
-def _scan(text: str, filter: SearchFilter) -> Hits:
+def _scan(sides: list[Terms], filter: SearchFilter) -> Hits:
     """Look for each term in the texts themselves, newest first, the cheap conditions before."""
-    sides = alternatives(text)
     if not sides:
         return Hits()
     wheres, values = filter.conditions()

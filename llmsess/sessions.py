@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmsess import catalog, texts
+from llmsess import catalog, door, texts
 from llmsess.db import database
 from llmsess.errors import InvalidInput, NotFound
 from llmsess.listing import Page, SessionFilter, count, find, summaries
@@ -38,7 +38,7 @@ def create(
     max_tokens: int | None = None,
     parameters: dict[str, Any] | None = None,
     metadata: dict[str, Any] | None = None,
-    tags: Iterable[str] = (),
+    tags: str | Iterable[str] = (),
     session_type: str = "single",
 ) -> Session:
     """Make an empty session and return it.
@@ -46,29 +46,28 @@ def create(
     `model` is `provider/name` and is stored if new; `project` is made if new; without a title the first prompt gives
     it. Raises InvalidInput for values that cannot be.
     """
-    if temperature is not None and not 0 <= temperature <= 10:
-        raise InvalidInput(f"a temperature of {temperature} cannot be", hint="it is between 0 and 2 as a rule")
-    if max_tokens is not None and max_tokens < 1:
-        raise InvalidInput("--max-tokens is at least 1")
     language_model = catalog.model_named(model) if model else None
     moment = now()
     with database.atomic():
         row_id = insert_row(
             Session,
-            title=texts.clean(title).strip() or None if title else None,
+            title=door.text(title, "title").strip() or None if title is not None else None,
             model_id=language_model.id if language_model else None,
             project_id=catalog.project_id(project) if project else None,
-            system_prompt=texts.clean(system_prompt) if system_prompt else None,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            parameters=parameters or None,
-            metadata=metadata or None,
-            session_type=session_type,
+            system_prompt=door.text(system_prompt, "system_prompt") or None if system_prompt is not None else None,
+            temperature=door.temperature(temperature),
+            max_tokens=door.max_tokens(max_tokens),
+            parameters=door.parameters(parameters),
+            metadata=door.json_object(metadata, "metadata") if metadata else None,
+            session_type=_session_type(session_type, "session type"),
             started_at=moment,
             last_activity_at=moment,
         )
         _add_tags(row_id, tags)
     return by_id(row_id)
+
+
+_session_type = door.one_of(door.SESSION_TYPES)
 
 
 def by_id(session_id: int) -> Session:
@@ -103,21 +102,42 @@ def get_message(reference: str | Message) -> Message:
 def append(session: str | Session, role: str, content: str | Sequence[Any], **fields: Any) -> Message:
     """Write a message at the session's head and return it.
 
-    `content` is a text or a list of blocks (see parts.py); `fields` are columns of a message. Raises NotFound,
-    InvalidInput.
+    `content` is a text or a list of blocks (see parts.py); `fields` are columns of a message: origin, status,
+    reasoning, tool_text, model (`provider/name`), tokens, usage, cost, latency_ms, ttft_ms, finish_reason, error,
+    external_id, metadata, created_at, completed_at. A reply of a model with its tokens but no cost is priced. Raises
+    NotFound, InvalidInput.
     """
-    with growing(id_of(session)) as end:
-        return end.add(role, content, **fields)
+    [message] = extend(session, [{"role": role, "content": content, **fields}])
+    return message
 
 
 def extend(session: str | Session, messages: Iterable[dict[str, Any] | tuple[str, str]]) -> list[Message]:
-    """Write several messages in one transaction and return them; each is (role, content) or a dict with both."""
-    written = []
+    """Write several messages in one transaction and return them.
+
+    Each is (role, content) or a dict with both and with what `append()` takes besides.
+    """
+    rows = [_columns(item) for item in messages]
     with growing(id_of(session)) as end:
-        for item in messages:
-            fields = dict(item) if isinstance(item, dict) else {"role": item[0], "content": item[1]}
-            written.append(end.add(fields.pop("role"), fields.pop("content"), **fields))
-    return written
+        return [end.add(role, content, **fields) for role, content, fields in rows]
+
+
+def _columns(item: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """Return a message that a caller gives as its role, its content and its columns, priced where it can be."""
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        return item[0], item[1], {}
+    if not isinstance(item, dict) or not {"role", "content"} <= item.keys():
+        raise InvalidInput("a message is (role, content) or a dict with role and content")
+    fields = {name: value for name, value in item.items() if name not in ("role", "content", "model")}
+    model = catalog.model_named(item["model"]) if item.get("model") else None
+    if model is None:
+        return item["role"], item["content"], fields
+    fields |= {"model_id": model.id}
+    if item["role"] == "assistant" and fields.get("cost") is None and fields.get("status", "complete") == "complete":
+        checked = door.of_message(fields)
+        usage = catalog.Usage(**{name: checked.get(name) for name in catalog.Usage._fields})
+        price = catalog.price(model, usage, at=checked.get("created_at"))
+        fields |= {"cost": price.cost, "cost_source": price.source}
+    return item["role"], item["content"], fields
 
 
 def path(session: str | Session, *, last: int | None = None, at: str | Message | None = None) -> list[Message]:
@@ -125,6 +145,8 @@ def path(session: str | Session, *, last: int | None = None, at: str | Message |
 
     `last` limits them to the newest so many.
     """
+    if last is not None:
+        door.count(last, "last")
     head = get_message(at).id if at is not None else _head_of(id_of(session))
     return [] if head is None else path_to(head, last=last)
 
@@ -149,7 +171,7 @@ def fork(session: str | Session, at: str | Message | None = None, *, title: str 
         head = origin.head_id if at is None else _part_of(origin, get_message(at)).id
         row_id = insert_row(
             Session,
-            title=title or (f"{origin.title} (fork)" if origin.title else None),
+            title=door.text(title, "title") if title else f"{origin.title} (fork)" if origin.title else None,
             head_id=head,
             parent_session_id=origin.id,
             relation="fork",
@@ -200,32 +222,36 @@ def set_head(session: str | Session, at: str | Message | None) -> Session:
 
 def rename(session: str | Session, title: str) -> Session:
     """Give the session a title and return it; raises InvalidInput for an empty one."""
-    title = texts.clean(title).strip()
+    title = door.text(title, "title").strip()
     if not title:
         raise InvalidInput("a title cannot be empty")
     return _change(session, title=title)
 
 
-def tag(session: str | Session, add: Iterable[str] = (), remove: Iterable[str] = ()) -> list[str]:
+def tag(session: str | Session, add: str | Iterable[str] = (), remove: str | Iterable[str] = ()) -> list[str]:
     """Add and remove tags and return the session's tags, sorted."""
     found = get(session)
     with database.atomic():
         _add_tags(found.id, add)
-        gone = [_tag(word) for word in remove]
+        gone = [_tag(word) for word in _words(remove)]
         SessionTag.delete().where((SessionTag.session == found.id) & (SessionTag.tag << gone)).execute()
         rows = SessionTag.select(SessionTag.tag).where(SessionTag.session == found.id).order_by(SessionTag.tag)
         return [row.tag for row in rows]
 
 
-def _add_tags(session_id: int, tags: Iterable[str]) -> None:
-    for word in {_tag(word) for word in tags}:
+def _add_tags(session_id: int, tags: str | Iterable[str]) -> None:
+    for word in {_tag(word) for word in _words(tags)}:
         database.execute_sql(
             "INSERT INTO session_tags (session_id, tag) VALUES (?, ?) ON CONFLICT DO NOTHING", (session_id, word)
         )
 
 
+def _words(tags: str | Iterable[str]) -> Iterable[str]:
+    return [tags] if isinstance(tags, str) else tags
+
+
 def _tag(word: str) -> str:
-    cleaned = texts.clean(word).strip().lower()
+    cleaned = door.text(word, "a tag").strip().lower()
     if not cleaned or any(character.isspace() for character in cleaned):
         raise InvalidInput(f'"{word}" is no tag', hint="a tag is one word")
     return cleaned

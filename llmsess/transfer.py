@@ -61,7 +61,7 @@ class ImportReport:
 
 def run(
     format: str,
-    paths: Iterable[str | Path],
+    paths: str | Path | Iterable[str | Path],
     *,
     dry_run: bool = False,
     keep_raw: bool = True,
@@ -85,11 +85,11 @@ def run(
     return report
 
 
-def plan(format: str, paths: Iterable[str | Path]) -> Iterator[tuple[Source, Importer]]:
+def plan(format: str, paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[Source, Importer]]:
     """Yield the files to read with their importers, checked before anything is read."""
     wanted = None if format == "auto" else importers.get(format)
-    for path in map(Path, paths):
-        if not path.exists():
+    for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
+        if "\0" in str(path) or not path.exists():
             raise NotFound("file", str(path), hint="check the path")
         found = 0
         for file in _files(path):

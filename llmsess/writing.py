@@ -10,15 +10,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from llmsess import texts
+from llmsess import door, texts
 from llmsess.db import database
 from llmsess.errors import InvalidInput, NotFound
 from llmsess.models import Message, new_uuid, now, time_text
 from llmsess.parts import Attachment, pack, unpack
 from llmsess.rows import insert_row, row_reader
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "event")
-ORIGINS = {"user": "human", "assistant": "model", "tool": "tool"}  # of a role, where nothing else is said
 TITLE_CHARACTERS = 80  # of a title cut from a prompt
 
 _COLUMNS = [field.column_name for field in Message._meta.sorted_fields]
@@ -67,12 +65,16 @@ class End:
         self.latest = now()
 
     def add(self, role: str, content: str | Sequence[Any] | None, **fields: Any) -> Message:
-        """Write a message under the head, move the head to it and return it."""
-        if role not in ROLES:
-            raise InvalidInput(f'"{role}" is no role', hint=f"roles are {', '.join(ROLES)}")
-        packed = pack(content)
-        values = packed.fields() | {key: _clean(key, value) for key, value in fields.items()}
-        values.setdefault("origin", ORIGINS.get(role, "harness"))
+        """Write a message under the head, move the head to it and return it.
+
+        `fields` are columns of a message. Raises InvalidInput for what a message cannot have.
+        """
+        _role(role, "role")
+        packed = pack(_content(content))
+        values = packed.fields() | door.of_message(fields)
+        if packed.parts is not None and not fields.keys().isdisjoint(("reasoning", "tool_text")):
+            raise InvalidInput("reasoning and tool texts are blocks, where the content is a list of blocks")
+        values.setdefault("origin", door.ORIGIN_OF.get(role, "harness"))
         values.setdefault("status", "complete")
         values.setdefault("created_at", self.latest)
         values |= {
@@ -108,8 +110,16 @@ def growing(session_id: int) -> Iterator[End]:
         end.save()
 
 
-def _clean(key: str, value: Any) -> Any:
-    return texts.clean(value) if isinstance(value, str) and key in ("reasoning", "tool_text", "error") else value
+_role = door.one_of(door.ROLES)
+
+
+def _content(content: Any) -> str | Sequence[Any] | None:
+    """Return what a message may say: a text, None, or blocks."""
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, (list, tuple)):
+        raise InvalidInput(f"content is a text or a list of blocks, not {type(content).__name__}")
+    return list(door.json_value(content, "content"))
 
 
 def row_of(row_id: int, values: dict[str, Any]) -> Message:

@@ -35,9 +35,9 @@ MESSAGE_KEYS = [
 
 
 def every_command() -> list[tuple[str, click.Command]]:
-    from docs.generate import commands
+    from docs import generate
 
-    return [(path, command) for path, command, _ in commands(root, click.Context(root, info_name="llmsess"), "llmsess")]
+    return [(path, command) for path, command, _ in generate.every_command()]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,15 @@ def test_the_reference_of_commands_is_up_to_date() -> None:
     from docs.generate import PAGE, page
 
     assert PAGE.read_text() == page()
+
+
+def test_the_documented_keys_are_those_that_are_printed(run: Command) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "json.md").read_text()
+    assert ", ".join(SESSION_KEYS) in page
+    assert ", ".join(MESSAGE_KEYS) in page
+    run("chat", "x", "-m", "echo/echo")
+    for args in (["stats", "summary"], ["model", "show", "echo/echo"], ["project", "create", "p"]):
+        assert ", ".join(json.loads(run(*args, "--json").out)) in page, args
 
 
 def test_chat_list_show_search_stats(run: Command) -> None:
@@ -228,6 +237,16 @@ def test_text_on_a_terminal_has_no_control_sequences(run: Command) -> None:
     assert "\u202e" not in run("list").out
     run("session", "delete", "@last", "--yes")
     assert json.loads(run("show", "@last", "--json").out)["title"] == "\x1b]0;owned\x07ti\x1b[31mtle"
+
+
+def test_words_of_a_query_may_begin_with_a_dash(run: Command) -> None:
+    run("create", "Sky")
+    run("add", "@last", "the sky is blue")
+    run("add", "@last", "the sky has clouds")
+    assert len(json.loads(run("search", "sky", "-clouds", "--json").out)) == 1
+    assert len(json.loads(run("search", "sky", "-has", "--json").out)) == 1
+    assert run("search", "-h").out.startswith("Usage")
+    assert run("search", "sky", "--limt", "3").status == 2
 
 
 def test_lists_end_with_how_to_go_on(run: Command) -> None:

@@ -68,10 +68,39 @@ def contents(query: str, **options: object) -> list[str]:
         ("AND OR", 0),
         ("sky\x00", 2),
         ("content: sky", 0),
+        ("sky -clouds -blue", 0),
     ],
 )
 def test_queries(said: None, query: str, hits: int) -> None:
     assert len(contents(query)) == hits
+
+
+@pytest.mark.parametrize(
+    ("query", "hits"),
+    [
+        ("rm -rf /tmp", 1),
+        ("RM -RF /tmp", 1),
+        ("do NOT run it", 1),
+        ("git push --force", 1),
+        ("rm -rf /home", 0),
+        ("rm -tmp", 0),  # an exclusion that holds is no text
+        ("-rf", 0),
+        ("->", 1),
+        ("🚀", 1),
+        ("🛸", 0),
+        ("{}", 1),
+        ("%", 0),
+        ('rm -rf "/tmp"', 0),
+    ],
+)
+@pytest.mark.parametrize("sort", ["relevance", "newest"])
+def test_pasted_text_with_marks_is_found_as_it_stands(database: db.Database, query: str, hits: int, sort: str) -> None:
+    session = sessions.create("Paste")
+    sessions.append(session, "user", "never type rm -rf /tmp; do NOT run it, nor git push --force")
+    sessions.append(session, "user", "def f() -> dict: return {}  # 🚀")
+    found = contents(query, sort=sort)
+    assert len(found) == hits
+    assert all("<mark>" in snippet for snippet in found)
 
 
 def test_tools_are_searched_only_when_asked(said: None) -> None:

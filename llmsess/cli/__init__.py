@@ -5,6 +5,7 @@ A callback parses, calls one operation of the library, and shows what it returns
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from importlib import import_module
@@ -12,7 +13,7 @@ from typing import Any
 
 import click
 
-from llmsess.errors import LlmsessError
+from llmsess.errors import InvalidInput, LlmsessError
 from llmsess.version import __version__
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses, 128 + the signal's number
@@ -44,8 +45,7 @@ class SuggestingGroup(click.Group):
 
             near = difflib.get_close_matches(name, self.list_commands(ctx), 1)
             guess = f' Did you mean "{near[0]}"?' if near else ""
-            path = ctx.command_path
-            raise click.UsageError(f'No command "{name}".{guess} See: {path} --help', ctx)
+            raise click.UsageError(f'No command "{name}".{guess}', ctx)
         return super().resolve_command(ctx, args)
 
 
@@ -107,23 +107,17 @@ def run(args: list[str]) -> int:
     """Run the command and return its exit status; see DESIGN's table in docs/cli.md."""
     from llmsess.cli import output
 
-    as_json = "--json" in args or "--format json" in " ".join(args)
+    as_json = "--json" in args or "--format=json" in args or ("--format", "json") in itertools.pairwise(args)
     try:
         root.main(args=args, prog_name="llmsess", standalone_mode=False)
         sys.stdout.flush()
         return 0
     except LlmsessError as error:
-        output.show_error(error.as_dict() if as_json else str(error), as_json=as_json)
-        return error.exit_code
+        return output.show_error(error, as_json=as_json)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        usage = {"kind": "usage", "message": error.format_message(), "hint": None, "retryable": False}
-        if as_json:
-            output.show_error(usage, as_json=True)
-        else:
-            error.show()
-        return error.exit_code
+        return output.show_error(_usage(error), as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
         output.notice("Interrupted.")
         return INTERRUPTED
@@ -134,6 +128,14 @@ def run(args: list[str]) -> int:
         return _database_status(error, as_json)
 
 
+def _usage(error: click.ClickException) -> InvalidInput:
+    """Return click's error as ours, on one line."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    usage = InvalidInput(" ".join(error.format_message().split()), hint=f"{ctx.command_path} --help" if ctx else None)
+    usage.kind = "usage"
+    return usage
+
+
 def _database_status(error: Exception, as_json: bool) -> int:
     """Return the status of a driver's error that came out of a cursor; any other is a bug and stays one."""
     from llmsess import db
@@ -142,5 +144,4 @@ def _database_status(error: Exception, as_json: bool) -> int:
     ours = db.database.translate(error) if isinstance(error, db.DRIVER_ERRORS) else error
     if not isinstance(ours, LlmsessError):
         raise error
-    output.show_error(ours.as_dict() if as_json else str(ours), as_json=as_json)
-    return ours.exit_code
+    return output.show_error(ours, as_json=as_json)

@@ -73,7 +73,7 @@ def chat(
       llmsess chat -c "and at night?"
     """
     text = "\n\n".join(part for part in (standard_input().rstrip("\n"), prompt) if part)
-    if not text:
+    if not text.strip():
         raise InvalidInput("there is no prompt", hint='llmsess chat "..." or pipe it in')
     sending = _sending(given, options, stream=not no_stream)
     printer = None if as_json else Printer()
@@ -113,8 +113,11 @@ def _session(continued: bool, reference: str | None, given: dict[str, Any], send
     if continued and reference is not None:
         raise InvalidInput("--continue and --session name two sessions", hint="give one of them")
     if continued or reference is not None:
+        for name, command in (("title", "rename"), ("project", "move"), ("tags", "tag")):
+            if given[name]:
+                raise InvalidInput(f"--{name.rstrip('s')} is for a new session", hint=f"llmsess session {command}")
         return sessions.get("@last" if reference is None else reference)
-    model = chats.route(chats.choose_model(None, chats.Options(model=sending["model"]))).model
+    model = chats.prepare(chats.Options(**sending)).model
     settings = {name: sending[name] for name in SETTINGS if name in sending}
     return sessions.create(
         given["title"], model=model, project=given["project"], tags=given["tags"], system_prompt=sending["system"],

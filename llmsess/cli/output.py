@@ -21,11 +21,13 @@ from typing import Any
 
 import click
 
+from llmsess.errors import LlmsessError
 from llmsess.texts import one_line, without_controls
 
 _C1 = re.compile("[\x7f-\x9f]")
 FORMATS = ("table", "plain", "json", "jsonl", "csv", "markdown")
 NANO = 1_000_000_000
+ERROR_CHARACTERS = 2_000  # of an error's line: a server may answer with a page
 Row = dict[str, Any]
 
 
@@ -238,12 +240,13 @@ def page(text: str) -> None:
         out(text, newline=not text.endswith("\n"))
 
 
-def show_error(error: Row | str, *, as_json: bool) -> None:
-    """Write an error: an object for programs, a line for people."""
+def show_error(error: LlmsessError, *, as_json: bool) -> int:
+    """Write an error, an object for programs or a line for people, and return its exit status."""
     if as_json:
-        click.echo(json_text(error), err=True)
+        click.echo(json_text(error.as_dict()), err=True)
     else:
-        notice(f"Error: {error}", fg="red")
+        notice(f"Error: {one_line(str(error), ERROR_CHARACTERS)}", fg="red")
+    return error.exit_code
 
 
 def silence() -> None:

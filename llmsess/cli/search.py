@@ -15,7 +15,14 @@ from llmsess.cli.options import chosen_format, database, format_options, moment
 SCOPES = click.Choice(["content", "reasoning", "tools"])
 
 
-@click.command()
+class Query(click.Command):
+    """A command whose words may begin with a dash, as -clouds: only --options are options, and -h."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [f" {arg}" if re.match(r"-[^-]", arg) and arg != "-h" else arg for arg in args])
+
+
+@click.command(cls=Query)
 @click.argument("query", nargs=-1, required=True)
 @click.option("--role", "roles", multiple=True, help="Only messages of this role.")
 @click.option("--in", "scopes", multiple=True, type=SCOPES, help="Where to look; all but tools if not given.")
@@ -34,7 +41,7 @@ def search(query: tuple[str, ...], format_: str | None, as_json: bool, **given: 
 
     \b
     Examples:
-      llmsess search "sky -cloud" --since 30d
+      llmsess search sky -cloud --since 30d
       llmsess search '"connection refused"' --in tools
     """
     filter = searches.SearchFilter(

@@ -5,8 +5,10 @@ Third parties add theirs under the entry point group `llmsess.providers`; each e
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import socket
 from importlib import import_module
 
 from llmsess.errors import InvalidInput
@@ -14,10 +16,12 @@ from llmsess.providers.base import Delta, Provider, Reply, Request, Turn, collec
 
 __all__ = [
     "Delta", "Provider", "Reply", "Request", "Turn", "collect", "describe", "get", "has_key", "key_for", "names",
+    "usable",
 ]  # fmt: skip
 
 OPENAI = "llmsess.providers.openai:OpenAI"
 ENTRY_POINTS = "llmsess.providers"
+LOCAL_TIMEOUT_S = 0.2  # a server on this machine answers at once, or is not there
 
 # name: (class, base URL, environment variable of the key)
 _TABLE: dict[str, tuple[str, str | None, str | None]] = {
@@ -87,6 +91,25 @@ def key_for(provider: Provider, variable: str | None) -> tuple[str | None, str |
 def has_key(variable: str) -> bool:
     """Return whether the environment has a key under that name."""
     return bool(os.environ.get(variable))
+
+
+def usable() -> list[str]:
+    """Return the providers that could answer now: offline ones, with a key, or with a server on this machine."""
+    return [name for name in names() if _is_usable(name)]
+
+
+def _is_usable(name: str) -> bool:
+    from urllib.parse import urlsplit  # here: only a person without a model waits for it
+
+    base_url, key_env = describe(name)
+    if key_env is not None:
+        return has_key(key_env)
+    address = urlsplit(base_url or "")
+    if address.hostname != "localhost":
+        return base_url is None and name in _TABLE
+    with contextlib.suppress(OSError), socket.create_connection(("localhost", address.port or 80), LOCAL_TIMEOUT_S):
+        return True
+    return False
 
 
 def describe(name: str) -> tuple[str | None, str | None]:

@@ -95,6 +95,9 @@ class Provider(ABC):
     key_env: str | None = None
     base_url: str | None = None
 
+    def check(self, request: Request) -> None:  # noqa: B027  most have nothing to check
+        """Raise InvalidInput where the request, whose turns are still to come, could never be sent; send nothing."""
+
     @abstractmethod
     def send(self, request: Request) -> Iterator[Delta | Reply]:
         """Send the request; yield its deltas (none if it is not streamed), then the one Reply. Raises ProviderError."""

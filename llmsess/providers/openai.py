@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import email.utils
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmsess.errors import MissingExtra, ProviderError
+from llmsess.errors import InvalidInput, MissingExtra, ProviderError
 from llmsess.models import reported_usd, token_count
 from llmsess.providers.base import Delta, Provider, Reply, Request, Turn
 
@@ -36,6 +37,11 @@ class OpenAI(Provider):
         return openai.OpenAI(
             base_url=base_url or self.base_url, api_key=api_key or NO_KEY, max_retries=0, timeout=timeout_s
         )
+
+    def check(self, request: Request) -> None:
+        url = request.base_url or self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://"
+        if not url.startswith(("http://", "https://")):
+            raise InvalidInput(f'"{url}" is no address of a server', hint="OPENAI_BASE_URL begins with https://")
 
     def send(self, request: Request) -> Iterator[Delta | Reply]:
         body = self.body(request)

@@ -16,6 +16,7 @@ Tokens that `usage` leaves out are counted as words, cost and cached tokens are 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
@@ -34,8 +35,11 @@ TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_t
 class Scripted(Provider):
     name = "scripted"
 
+    def check(self, request: Request) -> None:
+        load(script_of(request))
+
     def send(self, request: Request) -> Iterator[Delta | Reply]:
-        path = str(request.parameters.get("script") or request.model)
+        path = script_of(request)
         answer = choose(load(path), request, path)
         time.sleep(float(answer.get("delay_s", 0)))
         error = answer.get("error")
@@ -55,16 +59,27 @@ class Scripted(Provider):
         yield reply(answer, request, content, reasoning)
 
 
+def script_of(request: Request) -> str:
+    """Return the path of the script that answers a request."""
+    return str(request.parameters.get("script") or request.model)
+
+
 def load(path: str) -> list[dict[str, Any]]:
     """Return the entries of a script; raises InvalidInput where the file is missing or is none."""
-    import yaml  # here: JSON lines do without
-
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InvalidInput(
             f"the script {path} cannot be read", hint="a model scripted/PATH answers from PATH"
         ) from error
+    return parse(path, text)
+
+
+@functools.lru_cache(maxsize=8)
+def parse(path: str, text: str) -> list[dict[str, Any]]:
+    """Return the entries of a script's text, which is parsed once."""
+    import yaml  # here: JSON lines do without
+
     try:
         if path.endswith(".jsonl"):
             entries: Any = [json.loads(line) for line in text.splitlines() if line.strip()]

@@ -1,0 +1,137 @@
+"""The door: what a caller gives, texts, JSON, the fields of a message, is checked here once, before it is written."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from llmsess import texts
+from llmsess.errors import InvalidInput
+from llmsess.models import dump_json, time_text, token_count
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "event")
+ORIGINS = ("human", "model", "tool", "harness")
+ORIGIN_OF = {"user": "human", "assistant": "model", "tool": "tool"}  # of a role, where nothing else is said
+STATUSES = ("complete", "pending", "streaming", "interrupted", "failed")
+SESSION_TYPES = ("single", "comparison", "batch", "workflow", "imported")
+
+
+def text(value: Any, name: str) -> str:
+    """Return a clean text; raises InvalidInput for anything but a text."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name} is a text, not {type(value).__name__}")
+    return texts.clean(value)
+
+
+def one_of(choices: tuple[str, ...]) -> Callable[[Any, str], str]:
+    """Return the check of a word out of several."""
+
+    def check(value: Any, name: str) -> str:
+        if value not in choices:
+            raise InvalidInput(f'"{texts.one_line(str(value), 40)}" is no {name}', hint=f"one of {', '.join(choices)}")
+        return str(value)
+
+    return check
+
+
+def count(value: Any, name: str) -> int:
+    """Return a whole number from 0 on."""
+    found = token_count(value)
+    if found is None:
+        raise InvalidInput(f"{name} is a whole number from 0 on, not {texts.one_line(repr(value), 40)}")
+    return found
+
+
+def moment(value: Any, name: str) -> datetime:
+    """Return an aware time, from itself or from ISO 8601 text with a zone."""
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        found = None
+    if not isinstance(found, datetime) or found.tzinfo is None:
+        raise InvalidInput(f"{name} is a time with a zone, not {texts.one_line(repr(value), 40)}")
+    return found
+
+
+def moment_text(value: Any, name: str) -> str:
+    """Return a time as it is stored."""
+    return time_text(moment(value, name))
+
+
+def json_value(value: Any, name: str) -> Any:
+    """Return what JSON can hold."""
+    try:
+        dump_json(value)
+    except (TypeError, RecursionError) as error:
+        raise InvalidInput(f"{name} is no JSON: {error}") from error
+    return value
+
+
+def json_object(value: Any, name: str) -> dict[str, Any]:
+    """Return an object with text keys, that JSON can hold."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{name} is an object (a dict), not {type(value).__name__}")
+    found: dict[str, Any] = json_value(dict(value), name)
+    return found
+
+
+def temperature(value: Any) -> float | None:
+    """Return a sampling temperature, None for the default."""
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or not 0 <= value <= 10:
+        raise InvalidInput(f"a temperature of {value} cannot be", hint="it is between 0 and 2 as a rule")
+    return float(value)
+
+
+def max_tokens(value: Any) -> int | None:
+    """Return how many tokens a reply may have, None for the default."""
+    if value is None:
+        return None
+    if count(value, "max_tokens") < 1:
+        raise InvalidInput("max_tokens is at least 1")
+    return int(value)
+
+
+_OURS = ("model", "messages", "stream", "stream_options")  # of a request: what llmsess says itself
+
+
+def parameters(value: Any) -> dict[str, Any] | None:
+    """Return request parameters, None where there are none; raises InvalidInput for those that llmsess sets itself."""
+    if not value:
+        return None
+    found = json_object(value, "parameters")
+    for name in _OURS:
+        if name in found:
+            raise InvalidInput(f'"{name}" is no parameter to set: llmsess does', hint="-m for the model, --no-stream")
+    return found
+
+
+_TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "origin": one_of(ORIGINS),
+    "status": one_of(STATUSES),
+    **dict.fromkeys(("model_id", *_TOKENS, "cost", "latency_ms", "ttft_ms"), count),
+    **dict.fromkeys(("reasoning", "tool_text", "cost_source", "finish_reason", "error", "external_id", "owner"), text),
+    **dict.fromkeys(("created_at", "completed_at", "lease_expires_at"), moment),
+    **dict.fromkeys(("usage", "metadata"), json_object),
+}
+_NOT_NULL = ("origin", "status")  # None: the default
+
+
+def of_message(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a caller says of a message as its columns; raises InvalidInput for what a message cannot have."""
+    values = {}
+    for name, value in given.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            near = difflib.get_close_matches(name, _CHECKS, 1)
+            guess = f'; did you mean "{near[0]}"?' if near else ""
+            raise InvalidInput(f'a message has no field "{texts.one_line(name, 40)}" to set{guess}')
+        if value is not None:
+            values[name] = check(value, name)
+        elif name not in _NOT_NULL:
+            values[name] = None
+    return values
