@@ -1,7 +1,7 @@
 """One turn with a model: written ahead, streamed, settled, and recovered after a crash.
 
 The prompt, a `pending` reply and a row in the ledger `calls` are committed before the request leaves. While the reply
-streams, what came so far is committed at least every second or 2 KiB (above 64 KiB: every 1/32 of it). At the end the
+streams, what came so far is committed at least every second or 2 KiB (above 16 KiB: every 1/8 of it). At the end the
 reply is settled: `complete`, `interrupted` (Ctrl-C, keeps what came) or `failed` (keeps the prompt and the error). A
 killed process leaves `streaming`, which `recover()` turns into `interrupted`. Nothing is retried.
 """
@@ -289,7 +289,7 @@ def settled(outcome: Outcome, recorder: Recorder, model: LanguageModel) -> tuple
         message |= reply_fields(reply, model, moment)
         call |= {"http_status": reply.http_status, "provider_request_id": reply.request_id}
     else:
-        message |= {"content": texts.clean(recorder.text()), "reasoning": texts.clean(recorder.reasoning()) or None}
+        message |= {"content": recorder.text(), "reasoning": recorder.reasoning() or None}
     if error is not None:
         message["error"] = texts.clean(error.message)
         call |= {

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmsess import db
+from peewee import JSONField
+
+from llmsess import db, listing
 from llmsess.db import DRIVER_ERRORS, database
+from llmsess.door import ORIGINS, ROLES, SESSION_TYPES, STATUSES
 from llmsess.errors import DatabaseProblem
 from llmsess.models import TABLES
 from llmsess.texts import FIELDS
@@ -41,6 +45,10 @@ _TREE = (
     "WHERE parent_id IS NOT NULL AND parent_external_id IS NOT NULL",
     "SELECT 'session ' || s.uuid || ' numbers messages beyond its next one' FROM sessions s "
     "WHERE s.next_sequence <= (SELECT max(m.sequence_number) FROM messages m WHERE m.session_id = s.id)",
+    "SELECT 'session ' || s.uuid || ' is no branch, and its head is a message of another session' FROM sessions s "
+    "JOIN messages m ON m.id = s.head_id WHERE m.session_id <> s.id AND s.relation IS NULL AND s.source IS NULL",
+    "SELECT 'message ' || uuid || ' is unfinished and nobody writes it' FROM messages "
+    "WHERE owner IS NULL AND status IN ('pending', 'streaming')",
 )
 _TOTALS = """
     SELECT 'session ' || s.uuid || ' has totals that are not the sums of its messages' FROM sessions s
@@ -62,17 +70,64 @@ _TEXTS = tuple(
     f"AND NOT EXISTS (SELECT 1 FROM texts t WHERE t.sha256 = m.{name}_sha256)"
     for name in FIELDS
 )
-QUERIES: dict[str, tuple[str, ...]] = {"tree": _TREE, "totals": (_TOTALS,), "texts": _TEXTS}
+TIME = "[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z"
+WORDS: dict[str, dict[str, tuple[str, ...]]] = {  # table: {column: the words it may hold}
+    "messages": {"role": ROLES, "origin": ORIGINS, "status": STATUSES},
+    "sessions": {"session_type": SESSION_TYPES, "status": (*listing.STATUSES, "deleted")},
+    "calls": {"outcome": ("sent", "ok", "error", "unknown", "cancelled")},
+}
+
+
+def _values() -> tuple[str, ...]:
+    """Return for each table the query that finds rows with a time, a JSON text or a word that cannot be read."""
+    queries = []
+    for model in TABLES:
+        table = model._meta.table_name
+        tests = []
+        for field in model._meta.sorted_fields:
+            column = field.column_name
+            if field.field_type == "TIMESTAMPTZ":
+                tests.append((column, f"{column} NOT GLOB '{TIME}'"))
+            elif isinstance(field, JSONField):
+                tests.append((column, f"NOT json_valid({column})"))
+        for column, words in WORDS.get(table, {}).items():
+            tests.append((column, f"{column} NOT IN ({', '.join(map(repr, words))})"))
+        if tests:
+            cases = " ".join(f"WHEN {test} THEN '{column}'" for column, test in tests)
+            wrong = " OR ".join(f"({test})" for _, test in tests)
+            queries.append(
+                f"SELECT 'row ' || id || ' of {table} has a value that cannot be read in ' || CASE {cases} END "
+                f"FROM {table} WHERE {wrong}"
+            )
+    return tuple(queries)
+
+
+QUERIES: dict[str, tuple[str, ...]] = {"tree": _TREE, "totals": (_TOTALS,), "texts": _TEXTS, "values": _values()}
 
 
 def check() -> CheckReport:
-    """Run every check on the open database: SQLite's own, foreign keys, the search index, tree, totals, texts."""
+    """Run every check on the open database.
+
+    They are SQLite's own, foreign keys, the search index, the tree, totals, large texts and attachments against their
+    hashes, and values (times, JSON, states).
+    """
     findings = [*_schema(), *_sqlite(), *_foreign_keys(), *_index()]
     for name, queries in QUERIES.items():
         for sql in queries:
             findings.extend(Finding(name, detail) for detail in _column(name, sql))
-    names = ["schema", "integrity", "foreign keys", "search index", *QUERIES]
+    findings.extend([*_hashes("texts", "content"), *_hashes("blobs", "data")])
+    names = ["schema", "integrity", "foreign keys", "search index", *QUERIES, "hashes"]
     return CheckReport(names, findings, [*sqlite_warnings(db.driver.sqlite_version_info)])
+
+
+def _hashes(table: str, column: str) -> Iterator[Finding]:
+    """Compare what is stored once by its hash with that hash, row by row."""
+    try:
+        for row_id, sha256, data in database.execute_sql(f"SELECT id, sha256, CAST({column} AS BLOB) FROM {table}"):
+            if hashlib.sha256(data).hexdigest() != sha256:
+                yield Finding("hashes", f"row {row_id} of {table} is not what its hash says")
+    except TROUBLES as error:
+        yield Finding("hashes", str(error))
 
 
 def _schema() -> Iterator[Finding]:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from llmsess import catalog, texts
 from llmsess.db import database
-from llmsess.importers.base import OPENING_CHARACTERS, Importer, InputRecord, Item, MessageRecord, SessionRecord, Source
+from llmsess.importers.base import (
+    OPENING_CHARACTERS,
+    Importer,
+    InputRecord,
+    Item,
+    MessageRecord,
+    SessionRecord,
+    Source,
+    moment,
+)
 from llmsess.models import LanguageModel, dump_json, now, time_text
 
 
@@ -40,7 +48,7 @@ class ImportFile:
         stat = source.path.stat()
         with source.path.open("rb") as opened:
             sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-        mtime = time_text(datetime.fromtimestamp(stat.st_mtime, UTC))
+        mtime = self.mtime = time_text(moment(stat.st_mtime) or now())
         with database.atomic():
             row = database.execute_sql(
                 "INSERT INTO import_sources (path, format, sha256, size_bytes, mtime, imported_at, complete) "
@@ -145,16 +153,24 @@ def find_growths(source: str, external_ids: Iterable[str]) -> dict[str, Growth]:
     return found
 
 
-def logged_lines(source_id: int, items: list[Item]) -> set[int]:
-    """Return which lines of a chunk an earlier import of the file has logged already."""
+class Logged(NamedTuple):
+    """What an earlier import of a file made of one of its lines."""
+
+    disposition: str
+    message_id: int | None
+
+
+def logged_lines(source_id: int, items: list[Item]) -> dict[int, Logged]:
+    """Return what an earlier import of the file made of the lines of a chunk, by line."""
     numbers = [record.line for item in items for record in _records(item)]
     if not numbers:
-        return set()
+        return {}
     rows = database.execute_sql(
-        "SELECT line FROM import_records WHERE source_id = ? AND line BETWEEN ? AND ?",
+        "SELECT line, disposition, message_id FROM import_records WHERE source_id = ? AND line BETWEEN ? AND ? "
+        "ORDER BY id",
         (source_id, min(numbers), max(numbers)),
     )
-    return {row[0] for row in rows.fetchall()}
+    return {line: Logged(*rest) for line, *rest in rows.fetchall()}
 
 
 def _records(item: Item) -> list[InputRecord]:

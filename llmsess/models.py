@@ -62,7 +62,9 @@ def token_count(value: Any) -> int | None:
 
 def reported_usd(value: Any) -> Decimal | None:
     """Return a reported cost of one reply in USD that can be one, None for anything else."""
-    return Decimal(str(value)) if isinstance(value, (int, float)) and 0 <= value < MAX_COST_USD else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < MAX_COST_USD:
+        return None
+    return Decimal(str(value))
 
 
 def dump_json(value: Any) -> str:

@@ -20,7 +20,7 @@ from llmsess.rows import update_row
 
 FLUSH_S = 1.0  # a partial reply is committed at least this often,
 FLUSH_BYTES = 2048  # or after so much of it
-FLUSH_SHARE = 32  # or, where it is long, after this fraction of it: rewriting it each 2 KiB would be quadratic
+FLUSH_SHARE = 8  # or, where it is long, after this fraction of it: rewriting it each 2 KiB would be quadratic
 
 
 class Recorder:
@@ -42,10 +42,11 @@ class Recorder:
         """Take a piece in, and commit where 2 KiB have come together."""
         if self.ttft_ms is None:
             self.ttft_ms, self.first_token_at = self.elapsed_ms(), now()
+        text, reasoning = texts.clean(delta.text), texts.clean(delta.reasoning)
         with self.lock:
-            self.pieces.append(delta.text)
-            self.thoughts.append(delta.reasoning)
-            self.size += len(delta.text.encode(errors="replace")) + len(delta.reasoning.encode(errors="replace"))
+            self.pieces.append(text)
+            self.thoughts.append(reasoning)
+            self.size += len(text.encode()) + len(reasoning.encode())
         if self.size - self.flushed >= max(FLUSH_BYTES, self.flushed // FLUSH_SHARE):
             self.flush()
 
@@ -61,8 +62,7 @@ class Recorder:
                 return
             fields: dict[str, Any] = {"lease_expires_at": owners.lease()}
             if self.size:
-                reasoning = texts.clean(self.reasoning()) or None
-                fields |= {"status": "streaming", "content": texts.clean(self.text()), "reasoning": reasoning}
+                fields |= {"status": "streaming", "content": self.text(), "reasoning": self.reasoning() or None}
             try:
                 with database.atomic():
                     update_row(Message, self.message_id, **fields)
@@ -77,9 +77,11 @@ class Recorder:
             self.stopped = True
 
     def text(self) -> str:
+        """Return the clean text that came so far."""
         return "".join(self.pieces)
 
     def reasoning(self) -> str:
+        """Return the clean thinking that came so far."""
         return "".join(self.thoughts)
 
     def elapsed_ms(self) -> int:

@@ -26,7 +26,7 @@ from llmsess.importers.base import (
     chunks,
 )
 from llmsess.matching import Growth, ImportFile, Known, Report, find_growths, find_known, is_newer, logged_lines
-from llmsess.models import Message, dump_json, new_uuid, now, time_text
+from llmsess.models import Message, dump_json, new_uuid, time_text
 from llmsess.rows import update_row
 from llmsess.writing import TITLE_CHARACTERS, keep_attachments
 
@@ -49,6 +49,7 @@ _LOG = """
     INSERT INTO import_records (source_id, line, external_id, message_id, disposition, problem, raw_record)
     VALUES (?, ?, ?, ?, ?, ?, ?)
 """
+_MENDED = "DELETE FROM import_records WHERE source_id = ? AND line = ? AND disposition = 'bad'"
 _NEW_SESSION = (
     "id", "uuid", "title", "session_type", "status", "source", "external_id", "project_id", "model_id", "system_prompt",
     "parent_external_id", "relation", "metadata", "next_sequence", "total_messages", "total_input_tokens",
@@ -92,6 +93,7 @@ class _Chunk:
         self.ledger: list[tuple[Any, ...]] = []
         self.attachments: list[tuple[int, MessageRecord]] = []
         self.logged = logged_lines(file.id, items)
+        self.mended: list[tuple[int, int]] = []
         self.next_id = _next_id("messages")
         self.next_session_id = _next_id("sessions")
 
@@ -143,7 +145,7 @@ class _Chunk:
             "metadata": dump_json(record.metadata) if record.metadata else None,
             "next_sequence": 1,
             "started_at": started,
-            "last_activity_at": started or time_text(now()),
+            "last_activity_at": started or self.file.mtime,  # the nearest to when it was said that is known
         }
         self.made.append(tuple(values.get(name, 0) for name in _NEW_SESSION))
         return Growth(row_id, None, 1, False, True, title, started or "", started)
@@ -186,7 +188,7 @@ class _Chunk:
             self.log_all(record, "duplicate", known.id)
 
     def same(self, record: MessageRecord, session_id: int) -> Known | None:
-        """Return the message we have that the record is, if any."""
+        """Return the message we have that the record is, if any: of its session, or equal, or what it became before."""
         candidates = self.known.get(record.external_id, [])
         for known in candidates:
             if known.session_id == session_id:
@@ -196,7 +198,8 @@ class _Chunk:
             if (known.role, known.length, known.opening) == this:
                 self.file.repeated.add(known.session_id)
                 return known
-        return None
+        before = self.logged.get(record.records[0].line) if record.records else None
+        return next((known for known in candidates if before and known.id == before.message_id), None)
 
     def parent(self, record: MessageRecord, session_id: int) -> Known | None:
         """Return the message the record hangs on: of its session, or of one that this file repeats."""
@@ -300,7 +303,12 @@ class _Chunk:
         self, record: InputRecord, disposition: str, message_id: int | None, problem: str | None, keep: bool = False
     ) -> None:
         self.file.report.records[disposition] += 1
-        if record.line in self.logged and disposition in ("duplicate", "ignored", "bad"):
+        before = self.logged.get(record.line)
+        if (
+            before is not None and before.disposition == "bad" and disposition != "bad"
+        ):  # the line was torn, and is whole now
+            self.mended.append((self.file.id, record.line))
+        elif before is not None and disposition in ("duplicate", "ignored", "bad"):
             return
         raw = zlib.compress(record.raw, 1) if self.file.keep_raw or keep else None
         self.ledger.append((self.file.id, record.line, record.external_id, message_id, disposition, problem, raw))
@@ -323,6 +331,7 @@ class _Chunk:
             if growth.dirty
         ]
         with database.translated():
+            database.driver_connection().executemany(_MENDED, self.mended)
             database.driver_connection().executemany(_LOG, self.ledger)
             database.driver_connection().executemany(_GROW, grown)
 

@@ -39,6 +39,7 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.requests: list[dict[str, Any]] = []
+        self.answers: dict[str, tuple[str, bytes]] = {}  # model: the content type and body of a 200, as a test wants it
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
@@ -72,7 +73,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append(body | {"_key": self.headers.get("Authorization")})
         model = body["model"]
-        if model in FAILURES:
+        if model in self.server.answers:
+            kind, data = self.server.answers[model]
+            self.raw(200, data, kind)
+        elif model in FAILURES:
             status, headers, message = FAILURES[model]
             if headers.get("Retry-After") == "DATE":
                 headers = {"Retry-After": email.utils.formatdate(time.time() + 30, usegmt=True)}

@@ -399,10 +399,21 @@ def test_db_commands(run: Command, path: Path, tmp_path: Path) -> None:
         ("INSERT INTO messages_fts (messages_fts) VALUES ('delete-all')", "search index"),
         ("DELETE FROM texts", "texts"),
         ("DROP TABLE calls", "schema"),
+        ("DROP TABLE texts", "hashes"),
         ("UPDATE messages SET model_id = 999", "foreign keys"),
+        ("UPDATE texts SET content = 'other'", "hashes"),
+        ("UPDATE messages SET created_at = 'yesterday'", "values"),
+        ("UPDATE sessions SET last_activity_at = 'x'", "values"),
+        ("UPDATE messages SET usage = '{'", "values"),
+        ("UPDATE messages SET role = 'emperor'", "values"),
+        ("UPDATE calls SET outcome = 'fine'", "values"),
+        ("UPDATE messages SET status = 'pending'", "tree"),
+        ("UPDATE sessions SET head_id = 1 WHERE title = 'Empty'", "tree"),
+        ("UPDATE texts SET content = CAST(x'fffe' AS TEXT)", "hashes"),
     ],
 )
 def test_damage_is_found_and_exits_5(run: Command, path: Path, damage: str, check: str) -> None:
+    run("create", "Empty")
     run("chat", "word " * 20_000, "-m", "echo/echo")
     raw = db.driver.connect(str(path), isolation_level=None)
     raw.execute("PRAGMA foreign_keys = 0")

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llmsess import errors, providers
+from llmsess import chat, db, errors, maintenance, providers, sessions
 from llmsess.errors import ProviderError
 from llmsess.providers import Delta, Reply, Request, Turn, collect
 from llmsess.providers.openai import OpenAI, retry_after_s
@@ -244,6 +246,90 @@ def test_streams_that_break(server: ChatServer, model: str, kind: str) -> None:
     assert caught.value.error_kind == kind
     assert caught.value.billed
     assert [item.text for item in seen if isinstance(item, Delta)] == ["Light ", "scatters "]
+
+
+HUGE = 10**400
+ODD_VALUES: list[Any] = [
+    None,
+    0,
+    -1,
+    1.5,
+    HUGE,
+    float("nan"),
+    True,
+    "",
+    "x",
+    "\ud83d",
+    [],
+    [1],
+    ["x"],
+    {},
+    {"a": 1},
+    [[]],
+    [{}],
+    [None],
+]
+ODD_PLACES: list[Callable[[Any], Any]] = [
+    lambda odd: odd,
+    lambda odd: {"choices": odd},
+    lambda odd: {"choices": [{"message": odd, "delta": odd}]},
+    lambda odd: {"choices": [{"message": {"content": odd}, "delta": {"content": odd}, "finish_reason": "stop"}]},
+    lambda odd: {"choices": [{"message": {"content": "x"}, "delta": {"content": "x"}, "finish_reason": odd}]},
+    lambda odd: {"choices": [{"message": {"reasoning": odd}, "delta": {"reasoning": odd}, "finish_reason": "stop"}]},
+    lambda odd: {"choices": [{"message": {"refusal": odd}, "delta": {"refusal": odd}, "finish_reason": "stop"}]},
+    lambda odd: {"choices": [{"message": {"tool_calls": odd}, "delta": {"tool_calls": odd}, "finish_reason": "stop"}]},
+    lambda odd: _calling({"index": odd}),
+    lambda odd: _calling({"id": odd}),
+    lambda odd: _calling({"function": odd}),
+    lambda odd: _calling({"function": {"name": odd}}),
+    lambda odd: _calling({"function": {"arguments": odd}}),
+    lambda odd: _whole({"usage": odd}),
+    lambda odd: _whole({"usage": {"prompt_tokens": odd, "completion_tokens": odd, "cost": odd}}),
+    lambda odd: _whole({"usage": {"prompt_tokens_details": odd, "completion_tokens_details": odd}}),
+    lambda odd: _whole({"usage": {"prompt_tokens_details": {"cached_tokens": odd}}}),
+    lambda odd: _whole({"model": odd, "id": odd}),
+    lambda odd: _whole({"error": odd}),
+    lambda odd: _whole({"error": {"message": odd}}),
+]  # fmt: skip
+
+
+def _whole(more: dict[str, Any]) -> dict[str, Any]:
+    return {"choices": [{"message": {"content": "x"}, "delta": {"content": "x"}, "finish_reason": "stop"}]} | more
+
+
+def _calling(call: dict[str, Any]) -> dict[str, Any]:
+    calls = {"tool_calls": [call]}
+    return {"choices": [{"message": calls, "delta": calls, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize("place", range(len(ODD_PLACES)))
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_odd_answer_is_stored_as_a_reply_or_as_a_failure(
+    server: ChatServer, database: db.Database, place: int, stream: bool
+) -> None:
+    session = sessions.create("odd", model="openai/odd")
+    for odd in ODD_VALUES:
+        text = json.dumps(ODD_PLACES[place](odd))
+        kind = "text/event-stream" if stream else "application/json"
+        body = f"data: {text}\n\ndata: [DONE]\n\n" if stream else text
+        server.answers["odd"] = (kind, body.encode())
+        try:
+            reply = chat.ask(session, "hi", stream=stream)
+            assert reply.status == "complete"
+            assert (reply.input_tokens or 0) >= 0
+        except ProviderError as error:
+            assert "\n" not in str(error)
+            assert sessions.path(session)[-1].status == "failed"
+    server.answers.clear()
+    assert maintenance.check().findings == []
+
+
+def test_a_character_split_over_two_pieces_is_put_together(server: ChatServer) -> None:
+    pieces = ["a\ud83d", "\ude00b", "\ud83d", "c"]
+    events = [json.dumps({"choices": [{"delta": {"content": piece}}]}) for piece in pieces]
+    server.answers["split"] = ("text/event-stream", "".join(f"data: {e}\n\n" for e in [*events, "[DONE]"]).encode())
+    assert ask(server, "split").content == "a😀b\ufffdc"
+    server.answers.clear()
 
 
 def test_a_hanging_server_times_out(server: ChatServer) -> None:

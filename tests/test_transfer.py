@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,27 @@ def test_a_grown_file_adds_what_is_new(database: db.Database, file: Path) -> Non
     assert sessions.path("@last")[1].output_tokens == 50
     assert Message.select().count() == 4
     whole()
+
+
+def test_a_torn_last_line_that_is_whole_later_is_bad_no_more(database: db.Database, file: Path) -> None:
+    text = file.read_text()
+    file.write_text(text[:-40])
+    assert counts(transfer.run("auto", [file]))["bad"] == 1
+    assert ImportRecord.select().where(ImportRecord.disposition == "bad").count() == 1
+    file.write_text(text)
+    assert counts(transfer.run("auto", [file])) == {"imported": 1, "duplicate": 5}
+    rows = database.execute_sql("SELECT line, disposition FROM import_records ORDER BY line").fetchall()
+    assert rows == [(1, "imported"), (2, "imported"), (3, "merged"), (4, "merged"), (5, "imported"), (6, "imported")]
+
+
+def test_conversations_without_times_are_as_old_as_their_file(database: db.Database, tmp_path: Path) -> None:
+    sessions.create("mine")
+    old = write(tmp_path / "x.jsonl", chat("a", "b"))
+    os.utime(old, (1_700_000_000, 1_700_000_000))
+    transfer.run("auto", [old])
+    assert sessions.get("@last").title == "mine"
+    row = sessions.find().rows[1]
+    assert (row["started_at"], row["last_activity_at"]) == (None, "2023-11-14T22:13:20.000000Z")
 
 
 def test_a_resumed_file_shares_what_it_repeats_in_either_order(template: Path, tmp_path: Path) -> None:
@@ -499,21 +522,99 @@ def test_chunks_are_small_in_number_and_bytes() -> None:
 
 # Conformance: every importer of the registry
 
+SPECIMENS: dict[str, list[dict[str, Any]]] = {  # of each format, records that use every field the importer reads
+    "claude-code": [
+        *talk(),
+        line("s1", "a4", "user", [{"type": "text", "text": "x"}], isSidechain=True, agentId="7", isMeta=True),
+        line("s2", "s1", "assistant", "y", id="msg_3", model="claude-x", costUSD=0.5, requestId="r", stop_reason="end"),
+        {"type": "summary", "summary": "A title", "leafUuid": "a4"},
+        {"type": "system", "uuid": "c", "parentUuid": "a4", "logicalParentUuid": "u1", "sessionId": SESSION},
+    ],
+    "openai-chat": [
+        {"custom_id": "1", "body": chat("a", "b", model="gpt-x", temperature=0.5, created=1_700_000_000)},
+        {"tools": [{"type": "function"}], "messages": [
+            {"role": "system", "content": "Be kind.", "name": "n"},
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]},
+            {"role": "assistant", "content": None, "refusal": "no", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "c", "content": "r", "name": "f"},
+            {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+        ]},
+    ],
+}  # fmt: skip
+ODD: list[Any] = [None, 0, -1, 1.5, 10**400, 1e308, True, "", "x", "a/b", "/", "\ud800", "\x00", [], ["x"], [None], {}, {"a": 1},
+                  {"type": "text", "text": 1}, "9999-99-99", -1e99]  # fmt: skip
+
+
+def mutations(record: Any) -> Iterator[Any]:
+    """Yield copies of a record with each of its values left out, or replaced by each odd one."""
+    keys = record.items() if isinstance(record, dict) else enumerate(record) if isinstance(record, list) else []
+    for key, value in list(keys):
+        for odd in ODD:
+            changed = record.copy()
+            changed[key] = odd
+            yield changed
+        left = record.copy()
+        del left[key]
+        yield left
+        for inner in mutations(value):
+            changed = record.copy()
+            changed[key] = inner
+            yield changed
+
+
+def test_every_importer_has_a_specimen() -> None:
+    assert SPECIMENS.keys() == set(importers.names())
+
 
 @pytest.mark.parametrize("name", importers.names())
-def test_every_importer_says_what_it_reads_and_survives_rubbish(
+def test_every_importer_survives_odd_values_in_every_place(database: db.Database, tmp_path: Path, name: str) -> None:
+    records = [changed for record in SPECIMENS[name] for changed in mutations(record)]
+    file = write(tmp_path / "odd.jsonl", *records)
+    report = transfer.run(name, [file])
+    assert sum(report.sources[0].records.values()) == len(records) > 500
+    whole()
+    again = transfer.run(name, [file])
+    assert sum(again.sources[0].records.values()) == len(records)
+    assert again.totals()["imported"] == 0
+    for row in sessions.find(limit=None).rows:
+        for message in sessions.nodes(row["uuid"]):
+            sessions.blocks(message)
+
+
+@pytest.mark.parametrize("name", importers.names())
+def test_every_importer_survives_files_that_are_cut_shuffled_or_no_text(
     database: db.Database, tmp_path: Path, name: str
 ) -> None:
+    good = "".join(json.dumps(record) + "\n" for record in SPECIMENS[name]).encode()
+    rng = random.Random(5)
+    shuffled = good.splitlines(keepends=True)
+    rng.shuffle(shuffled)
+    files = {
+        "cut": good[: len(good) * 2 // 3], "shuffled": b"".join(shuffled), "doubled": good + good, "noise": rng.randbytes(5_000),
+        "noisy": good + rng.randbytes(500) + b"\n" + good, "deep": b"[" * 100_000 + b"\n" + good, "utf16": good.decode().encode("utf-16"),
+        "gzip": gzip.compress(good), "cut.gz": gzip.compress(good)[:-20], "array": b"[" + b",".join(good.splitlines()) + b"]",
+        "cut array": b"[" + b",".join(good.splitlines())[:-9], "crlf": good.replace(b"\n", b"\r\n"), "nul": good.replace(b"x", b"\0"),
+        "empty": b"", "blank": b"\n\n \n", "bom": b"\xef\xbb\xbf" + good,
+    }  # fmt: skip
+    for label, data in files.items():
+        file = tmp_path / label
+        file.write_bytes(data)
+        for _ in range(2):
+            try:
+                report = transfer.run(name, [file])
+            except errors.InvalidInput as error:
+                assert label in str(error) and "\n" not in str(error)
+            else:
+                assert sum(report.sources[0].records.values()) <= 2 * len(SPECIMENS[name]) + 12
+    whole()
+
+
+@pytest.mark.parametrize("name", importers.names())
+def test_every_importer_says_what_it_reads(name: str) -> None:
     importer = importers.get(name)
     assert name == importer.NAME
     assert importer.DESCRIPTION
+    assert importer.matches(SPECIMENS[name])
     assert not importer.matches([])
     assert not importer.matches([{"a": 1}, 2, None, "x", []])
-    rng = random.Random(11)
-    values = [None, 1, "x", [], {}, [1], {"type": "user"}, {"type": "assistant", "message": 3}, {"messages": [{"role": 1}]},
-              {"type": "user", "message": {"content": [None, 1, {"type": []}]}}, {"type": "assistant", "message": {"usage": {"input_tokens": "x"}, "content": {}}},
-              {"type": "summary", "summary": 3, "leafUuid": []}, {"type": "user", "uuid": 5, "parentUuid": {}, "sessionId": 9, "message": {"content": "y"}, "timestamp": -1e99}]  # fmt: skip
-    file = write(tmp_path / "rubbish.jsonl", *(rng.choice(values) for _ in range(300)))
-    report = transfer.run(name, [file])
-    assert sum(report.sources[0].records.values()) == 300
-    whole()
+    assert [other for other in importers.names() if importers.get(other).matches(SPECIMENS[name])] == [name]

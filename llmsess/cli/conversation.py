@@ -11,13 +11,14 @@ from llmsess.db import database
 from llmsess.models import LanguageModel, Message, Session
 from llmsess.texts import one_line, without_controls
 
-SESSION_COLUMNS = {
-    "id": "id", "title": "title", "model": "model", "messages": "messages", "tokens": "tokens", "cost": "cost",
-    "last_activity": "last activity",
-}  # fmt: skip
+SESSIONS = output.Layout(
+    {"id": "id", "title": "title", "model": "model", "messages": "messages", "tokens": "tokens", "cost": "cost",
+     "last_activity": "last activity"},
+    flexible="title", spare=("tokens", "model", "messages", "cost"),
+)  # fmt: skip
 ROLE_COLOURS = {"user": "green", "assistant": "cyan", "tool": "yellow", "system": "magenta", "developer": "magenta"}
 SHORT_ID = 8
-OTHER_COLUMNS = 96  # characters of a list beside the title
+TITLE_CHARACTERS = 70  # of a list
 
 
 def session_json(row: Row) -> Row:
@@ -48,17 +49,23 @@ def session_json(row: Row) -> Row:
 def session_line(row: Row) -> Row:
     """Return a row of v_session_summary as a person reads it in a list."""
     words = row["title"] or row["first_prompt"] or "(empty)"
-    mark = {"interrupted": " (interrupted)", "failed": " (failed)", "completed": " (closed)"}.get(row["status"], "")
+    mark = {"interrupted": "(interrupted) ", "failed": "(failed) ", "completed": "(closed) "}.get(row["status"], "")
     tags = "".join(f" #{tag}" for tag in (row["tags"] or "").split())
     return {
         "id": row["uuid"][:SHORT_ID],
-        "title": one_line(words, min(max(output.columns() - OTHER_COLUMNS, 20), 70)) + mark + tags,
-        "model": one_line(row["model"] or "", 28),
+        "title": mark + one_line(words, TITLE_CHARACTERS) + tags,
+        "model": one_line(row["model"] or "", 40),
         "messages": number(row["messages"]),
         "tokens": number(row["input_tokens"] + row["output_tokens"] or None),
-        "cost": money(row["cost_nano_usd"], row["unpriced_messages"]),
+        "cost": _cost(row),
         "last_activity": local_time(row["last_activity_at"]),
     }
+
+
+def _cost(row: Row) -> str:
+    """Return what a session cost, nothing where no model has answered in it."""
+    spent = row["cost_nano_usd"] or row["unpriced_messages"] or row["output_tokens"]
+    return money(row["cost_nano_usd"], row["unpriced_messages"]) if spent else ""
 
 
 def show_sessions(rows: Sequence[Row], format: str | None) -> None:
@@ -66,7 +73,7 @@ def show_sessions(rows: Sequence[Row], format: str | None) -> None:
     if format in ("json", "jsonl", "csv"):
         output.show_rows([session_json(row) for row in rows], format)
     else:
-        output.show_rows(rows, format, SESSION_COLUMNS, session_line)
+        output.show_rows(rows, format, SESSIONS, session_line)
 
 
 def model_names(messages: Sequence[Message]) -> dict[int, str]:
@@ -139,12 +146,13 @@ def session_text(session: Session, messages: Sequence[Message], row: Row) -> str
 
 
 def _facts(row: Row) -> str:
-    tokens = f"{number(row['input_tokens'])} in, {number(row['output_tokens'])} out"
+    told = row["input_tokens"] or row["output_tokens"]
+    tokens = f"{number(row['input_tokens'])} in, {number(row['output_tokens'])} out" if told else ""
     unpriced = f" ({row['unpriced_messages']} unpriced)" if row["unpriced_messages"] and row["cost_nano_usd"] else ""
     facts = [
         row["uuid"][:SHORT_ID], row["model"], row["project"], row["status"],
         output.counted(row["messages"], "message"), tokens,
-        money(row["cost_nano_usd"], row["unpriced_messages"]) + unpriced, local_time(row["last_activity_at"]),
+        _cost(row) + unpriced, local_time(row["last_activity_at"]),
         " ".join(f"#{tag}" for tag in (row["tags"] or "").split()), f"from {row['source']}" if row["source"] else "",
     ]  # fmt: skip
     return " · ".join(one_line(str(fact), 80) for fact in facts if fact)

@@ -103,7 +103,7 @@ def check(format_: str | None, as_json: bool) -> None:
         record = {"ok": not findings, "checks": report.checks, "findings": findings, "warnings": report.warnings}
         output.show_json(record)
     elif findings or chosen:
-        output.show_rows(findings, chosen, {"check": "check", "detail": "finding"})
+        output.show_rows(findings, chosen, output.Layout({"check": "check", "detail": "finding"}))
     for warning in report.warnings:
         output.notice(f"Warning: {warning}", fg="yellow")
     if findings:

@@ -110,11 +110,14 @@ def list_(remote: str | None, removed: bool, format_: str | None, as_json: bool)
     if remote is not None:
         output.show_rows([{"model": f"{remote.partition('/')[0]}/{name}"} for name in _remote(remote)], chosen)
         return
-    columns = {
-        "model": "model", "context_window": "context", "input_usd_per_million": "$/M in",
-        "output_usd_per_million": "$/M out", "base_url": "server",
-    }  # fmt: skip
-    output.show_rows([_json(row) for row in catalog.find_models(removed=removed)], chosen, columns)
+    output.show_rows([_json(row) for row in catalog.find_models(removed=removed)], chosen, _LAYOUT)
+
+
+_LAYOUT = output.Layout(
+    {"model": "model", "context_window": "context", "input_usd_per_million": "$/M in",
+     "output_usd_per_million": "$/M out", "base_url": "server"},
+    flexible="model",
+)  # fmt: skip
 
 
 def _remote(name: str) -> list[str]:
@@ -238,8 +241,8 @@ def providers_(format_: str | None, as_json: bool) -> None:
         base_url, key_env = providers.describe(name)
         has_key = None if key_env is None else providers.has_key(key_env)
         rows.append({"provider": name, "base_url": base_url, "api_key_env": key_env, "key_set": has_key})
-    columns = {"provider": "provider", "base_url": "server", "api_key_env": "key from", "key_set": "key"}
-    show = {True: "set", False: "missing", None: ""}
-    output.show_rows(
-        rows, chosen_format(format_, as_json), columns, lambda row: row | {"key_set": show[row["key_set"]]}
+    layout = output.Layout(
+        {"provider": "provider", "base_url": "server", "api_key_env": "key from", "key_set": "key"}, flexible="base_url"
     )
+    show = {True: "set", False: "missing", None: ""}
+    output.show_rows(rows, chosen_format(format_, as_json), layout, lambda row: row | {"key_set": show[row["key_set"]]})

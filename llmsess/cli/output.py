@@ -15,12 +15,14 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import click
 
+from llmsess.cli import table
 from llmsess.errors import LlmsessError
 from llmsess.texts import one_line, without_controls
 
@@ -44,6 +46,13 @@ def is_terminal() -> bool:
 def style(text: str, **styles: Any) -> str:
     """Return the text in colour where colours are wanted."""
     return text if os.environ.get("NO_COLOR") or not is_terminal() else click.style(text, **styles)
+
+
+def wrapped(text: str, indent: str) -> str:
+    """Return styled text in lines that fit the terminal, cut between words."""
+    import wcwidth  # here: few commands need it
+
+    return "\n".join(wcwidth.wrap(text, columns(), initial_indent=indent, subsequent_indent=indent))
 
 
 class ReaderGone(Exception):
@@ -121,9 +130,9 @@ def money(nano: int | None, unpriced: int = 0) -> str:
     return f"{'≥' if unpriced else ''}${'0' if not value else shown}"
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun: `1 message`, `1,203 messages`."""
-    return f"{count:,} {noun if count == 1 else f'{noun}s'}"
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a count with its noun: `1 message`, `1,203 messages`, `2 replies`."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def number(value: int | None) -> str:
@@ -134,10 +143,17 @@ def number(value: int | None) -> str:
 # Rows
 
 
-def show_rows(
-    rows: Sequence[Row], format: str | None, columns: dict[str, str] | None = None, display: Any = None
-) -> None:
-    """Write rows in a format; `columns` maps keys to headings for people, `display` turns a row into what they read.
+@dataclass(frozen=True)
+class Layout:
+    """How people read rows: headings by key, the column that is cut to fit, and those left out where it is narrow."""
+
+    headings: dict[str, str]
+    flexible: str | None = None
+    spare: Sequence[str] = ()
+
+
+def show_rows(rows: Sequence[Row], format: str | None, layout: Layout | None = None, display: Any = None) -> None:
+    """Write rows in a format; `layout` and `display`, which turns a row into what they read, are for people.
 
     Machine formats get the rows themselves; without a format it is a table on a terminal, plain text elsewhere.
     """
@@ -148,13 +164,15 @@ def show_rows(
         for row in rows:
             out(json_text(row))
     elif chosen == "csv":
-        text = csv_text(rows, list(rows[0]) if rows else list(columns or {}))
+        text = csv_text(rows, list(rows[0]) if rows else list(layout.headings if layout else {}))
         out(without_controls(text) if is_terminal() else text, newline=False)
     else:
-        headings = columns or {key: key.replace("_", " ") for key in (rows[0] if rows else {})}
-        shown = [display(row) if display else row for row in rows]
-        cells = [[cell(row.get(key)) for key in headings] for row in shown]
-        _TEXT_FORMATS[chosen](list(headings.values()), cells)
+        how = layout or Layout({key: key.replace("_", " ") for key in (rows[0] if rows else {})})
+        displayed = [display(row) if display else row for row in rows]
+        headings, shown = how.headings, [{key: cell(row.get(key)) for key in how.headings} for row in displayed]
+        if chosen == "table" and how.flexible:
+            headings, shown = table.fitting(headings, shown, columns(), how.flexible, how.spare)
+        _TEXT_FORMATS[chosen](list(headings.values()), [[row[key] for key in headings] for row in shown])
 
 
 def csv_text(rows: Iterable[Row], keys: list[str]) -> str:
@@ -189,17 +207,9 @@ def cell(value: Any) -> str:
     return one_line(str(value), 10_000)
 
 
-_FIGURE = re.compile(r"(≥?\$)?[\d.,]*|unpriced")
-
-
 def _show_table(headings: list[str], cells: list[list[str]]) -> None:
-    if not cells:
-        return
-    from tabulate import tabulate  # here: it takes longer to import than everything else
-
-    bold = [style(heading, bold=True) for heading in headings]
-    sides = ["right" if all(_FIGURE.fullmatch(row[i]) for row in cells) else "left" for i in range(len(headings))]
-    out(tabulate(cells, bold, tablefmt="simple", disable_numparse=True, colalign=sides))
+    if cells:
+        out(table.text([style(heading, bold=True) for heading in headings], cells))
 
 
 def _show_plain(headings: list[str], cells: list[list[str]]) -> None:

@@ -55,8 +55,9 @@ def list_(archived: bool, format_: str | None, as_json: bool) -> None:
       llmsess project list
     """
     rows = [_json(row) for row in catalog.find_projects(archived=archived)]
-    columns = {"id": "id", "name": "name", "description": "description", "created_at": "created"}
-    output.show_rows(rows, chosen_format(format_, as_json), columns, lambda row: row | {"id": row["id"][:8]})
+    headings = {"id": "id", "name": "name", "description": "description", "created_at": "created"}
+    layout = output.Layout(headings, flexible="description", spare=("created_at",))
+    output.show_rows(rows, chosen_format(format_, as_json), layout, lambda row: row | {"id": row["id"][:8]})
 
 
 @project.command()

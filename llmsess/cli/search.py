@@ -55,18 +55,16 @@ def search(query: tuple[str, ...], format_: str | None, as_json: bool, **given: 
     if chosen is None and output.is_terminal():
         _show(rows)
     else:
-        output.show_rows(rows, chosen, _COLUMNS)
+        output.show_rows(rows, chosen, _LAYOUT, lambda row: row | {key: row[key][:8] for key in _IDS})
     if found.truncated:
         output.notice(f"More than {searches.RANKED:,} messages match: the newest {searches.RANKED:,} are ranked.")
 
 
-_COLUMNS = {
-    "session_id": "session",
-    "message_id": "message",
-    "role": "role",
-    "created_at": "said",
-    "snippet": "snippet",
-}
+_IDS = ("session_id", "message_id")
+_LAYOUT = output.Layout(
+    {"session_id": "session", "message_id": "message", "role": "role", "created_at": "said", "snippet": "snippet"},
+    flexible="snippet", spare=("message_id", "created_at"),
+)  # fmt: skip
 
 
 def _show(rows: list[output.Row]) -> None:
@@ -79,6 +77,6 @@ def _show(rows: list[output.Row]) -> None:
         marked = re.sub(
             r"<mark>(.*?)</mark>", lambda found: output.style(found[1], fg="yellow", bold=True), row["snippet"]
         )
-        output.out(f"  {marked}")
+        output.out(output.wrapped(marked, "  "))
     if not rows:
         output.notice("Nothing found.")

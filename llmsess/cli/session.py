@@ -321,9 +321,11 @@ def recover(files: tuple[str, ...], format_: str | None, as_json: bool) -> None:
     recovered = [chat.restore_aside(file) for file in files] + chat.recover()
     rows = [conversation.reply_json(message) for message in recovered]
     output.show_rows(
-        rows, chosen_format(format_, as_json), {"session_id": "session", "id": "message", "status": "status"}
+        rows,
+        chosen_format(format_, as_json),
+        output.Layout({"session_id": "session", "id": "message", "status": "status"}),
     )
-    output.notice(f"{len(rows)} repl{'y' if len(rows) == 1 else 'ies'} recovered.")
+    output.notice(f"{output.counted(len(rows), 'reply', 'replies')} recovered.")
 
 
 @session.command()

@@ -32,10 +32,16 @@ def summary(format_: str | None, as_json: bool) -> None:
     output.show_fields(record, chosen_format(format_, as_json), lambda row: _display(row, nano))
 
 
+def _unpriced(count: int) -> str:
+    if not count:
+        return ""
+    return f" ({output.counted(count, 'reply', 'replies')} {'has' if count == 1 else 'have'} no price)"
+
+
 def _display(record: output.Row, nano: int) -> output.Row:
     shown = {key: output.number(value) for key, value in record.items() if isinstance(value, int)}
     unpriced = record["unpriced_messages"]
-    left_out = f" ({output.number(unpriced)} replies have no price)" if unpriced else ""
+    left_out = _unpriced(unpriced)
     return {key: value for key, value in shown.items() if key != "unpriced_messages"} | {
         "cost": output.money(nano, unpriced) + left_out
     }

@@ -15,8 +15,10 @@ External ids must be unique in the format. `transfer` decides what is new.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -122,17 +124,45 @@ class Bad:
 Item = SessionRecord | MessageRecord | TitleRecord | Ignored | Bad
 
 
+class _Gunzip(io.RawIOBase):
+    """A gzipped file that ends where it is cut off or damaged; `problem` then says so."""
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.problem = gzip.GzipFile(path), ""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self.file.read1(len(buffer))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            self.problem = f"the compressed file is damaged: {error}"
+            return 0
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+def damage(file: IO[bytes]) -> str:
+    """Return why a file that was read to its end has ended early, "" where it has not."""
+    return str(getattr(getattr(file, "raw", None), "problem", ""))
+
+
 @dataclass(frozen=True)
 class Source:
     """A file to read; `path` names it, `open()` gives its bytes, decompressed where it is gzipped."""
 
     path: Path
 
-    def open(self) -> IO[bytes]:
+    def open(self) -> io.BufferedReader:
         file = self.path.open("rb")
         if file.peek(2)[:2] == b"\x1f\x8b":
             file.close()
-            return gzip.open(self.path)  # type: ignore[return-value]
+            return io.BufferedReader(_Gunzip(self.path), 1024 * 1024)
         return file
 
     def head(self) -> list[Any]:
@@ -191,6 +221,8 @@ def lines(file: IO[bytes]) -> Iterator[tuple[InputRecord, Any, str | None]]:
             yield record, json.loads(raw), None
         except (ValueError, RecursionError) as error:
             yield record, None, _json_problem(error)
+    if damage(file):
+        yield InputRecord(number + 1, b""), None, damage(file)
 
 
 def _json_problem(error: Exception) -> str:

@@ -56,8 +56,7 @@ def _messages(record: dict[str, Any]) -> list[Any] | None:
 def read(source: Source) -> Iterator[Item]:
     """Yield the conversations of a file."""
     with source.open() as file:
-        start = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
-        file.seek(0)
+        start = file.peek(1024)[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
         if start.startswith(b"["):
             try:
                 records = objects(json.load(file))

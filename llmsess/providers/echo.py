@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from llmsess.providers.base import Delta, Provider, Reply, Request
 
+PIECES = 10_000  # of a streamed reply at most, as no server sends a book word by word
+
 
 def count_words(*texts: str | None) -> int:
     """Return how many words the texts have together."""
@@ -19,8 +21,10 @@ class Echo(Provider):
     def send(self, request: Request) -> Iterator[Delta | Reply]:
         prompt = next((turn.content for turn in reversed(request.turns) if turn.role == "user"), "")
         if request.stream:
-            for piece in re.findall(r"\s*\S+\s*", prompt) or [prompt]:
-                yield Delta(text=piece)
+            words = re.findall(r"\s*\S+\s*", prompt) or [prompt]
+            step = 1 + len(words) // PIECES
+            for i in range(0, len(words), step):
+                yield Delta(text="".join(words[i : i + step]))
         sent = count_words(request.system, *(turn.content for turn in request.turns))
         answered = count_words(prompt)
         yield Reply(

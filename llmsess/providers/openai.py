@@ -18,6 +18,7 @@ from typing import Any
 from llmsess.errors import InvalidInput, MissingExtra, ProviderError
 from llmsess.models import reported_usd, token_count
 from llmsess.providers.base import Delta, Provider, Reply, Request, Turn
+from llmsess.texts import clean
 
 try:
     import openai
@@ -134,23 +135,23 @@ class Building:
 
     def chunk(self, chunk: Mapping[str, Any]) -> Delta | None:
         self.usage = chunk.get("usage") or self.usage
-        self.model = chunk.get("model") or self.model
+        self.model = _text(chunk.get("model")) or self.model
         choices = chunk.get("choices") or []
         if not choices:
             return None
         self.choices_seen = True
-        self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
+        self.finish_reason = _text(choices[0].get("finish_reason")) or self.finish_reason
         return self.add(choices[0].get("delta") or {})
 
     def whole(self, text: str) -> Reply:
         """Take a whole completion in and return its Reply."""
         completion = self.parse(text)
         choices = completion.get("choices") or []
-        self.usage, self.model = completion.get("usage"), completion.get("model")
+        self.usage, self.model = completion.get("usage"), _text(completion.get("model"))
         try:
             if choices:
                 self.choices_seen = self.done = True
-                self.finish_reason = choices[0].get("finish_reason")
+                self.finish_reason = _text(choices[0].get("finish_reason"))
                 self.add(choices[0].get("message") or {})
         except (AttributeError, TypeError, KeyError) as error:
             raise self.broken(f"an answer of an odd shape ({error})") from error
@@ -244,6 +245,10 @@ def tokens(usage: Mapping[str, Any] | None) -> dict[str, Any]:
         "reasoning_tokens": token_count(_object(completion, "reasoning_tokens")),
         "cost_usd": reported_usd(_object(usage, "cost")),  # OpenRouter and gateways like it
     }
+
+
+def _text(value: Any) -> str | None:
+    return clean(value) if isinstance(value, str) else None
 
 
 def _object(value: Any, key: str) -> Any:
