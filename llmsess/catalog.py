@@ -8,6 +8,7 @@ unknown: None, never 0.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -30,7 +31,11 @@ def create_project(name: str, *, description: str | None = None, metadata: dict[
     name = _name(name)
     try:
         with database.atomic():
-            return Project.create(name=name, description=description, metadata=metadata)
+            return Project.create(
+                name=name,
+                description=door.text(description, "description") if description else None,
+                metadata=door.json_object(metadata, "metadata") if metadata else None,
+            )
     except IntegrityError as error:
         raise Conflict(f'there is a project "{name}" already', hint="llmsess project show") from error
 
@@ -40,21 +45,38 @@ def get_project(reference: str | Project) -> Project:
     return resolve(Project, reference, "project", name=Project.name, latest=Project.created_at)
 
 
-def find_projects(*, archived: bool = False) -> list[Project]:
-    """Return the projects by name, with the archived ones if asked."""
+def find_projects(*, archived: bool = False, metadata: Iterable[tuple[str, str]] = ()) -> list[Project]:
+    """Return the projects by name, with the archived ones if asked; `metadata` are keys and values they must have."""
     query = Project.select().order_by(Project.name)
-    return list(query if archived else query.where(Project.archived_at.is_null()))
+    if not archived:
+        query = query.where(Project.archived_at.is_null())
+    wanted = list(metadata)
+    return [row for row in query if all(_as_text((row.metadata or {}).get(key)) == value for key, value in wanted)]
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a metadata value as SQLite's json_extract has it as text, None where there is none."""
+    if value is None or isinstance(value, str):
+        return value
+    return str(int(value)) if isinstance(value, bool) else models.dump_json(value)
 
 
 def edit_project(
-    reference: str | Project, *, name: str | None = None, description: str | None = None, archived: bool | None = None
+    reference: str | Project,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    archived: bool | None = None,
 ) -> Project:
     """Change what is given and return the project; raises Conflict if the new name is taken."""
     project = get_project(reference)
     if name is not None:
         project.name = _name(name)
     if description is not None:
-        project.description = description or None
+        project.description = door.text(description, "description") or None
+    if metadata is not None:
+        project.metadata = (project.metadata or {}) | door.json_object(metadata, "metadata")
     if archived is not None:
         project.archived_at = models.now() if archived else None
     try:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from llmsess import catalog, door
 from llmsess.db import database
 from llmsess.errors import InvalidInput
 from llmsess.models import parse_time
 
+T = TypeVar("T")
 STATUSES = ("active", "completed", "interrupted", "failed", "archived")
 
 
@@ -85,6 +86,15 @@ def find(filter: SessionFilter | None = None, *, limit: int | None = 50, cursor:
     more = limit is not None and len(ids) > limit
     ids = ids[:limit] if more else ids
     return Page(summaries([row[0] for row in ids]), f"{ids[-1][1]}~{ids[-1][0]}" if more and ids else None)
+
+
+def page(
+    rows: Iterable[T], key: Callable[[T], str], limit: int | None, cursor: str | None
+) -> tuple[list[T], str | None]:
+    """Return a page of rows that are sorted by a unique text, and the cursor of the next page, None at the end."""
+    rest = [row for row in rows if cursor is None or key(row) > cursor]
+    more = limit is not None and len(rest) > limit
+    return (rest[:limit], key(rest[limit - 1])) if more and limit else (rest, None)
 
 
 def count(filter: SessionFilter | None = None) -> int:

@@ -304,9 +304,8 @@ class _Chunk:
     ) -> None:
         self.file.report.records[disposition] += 1
         before = self.logged.get(record.line)
-        if (
-            before is not None and before.disposition == "bad" and disposition != "bad"
-        ):  # the line was torn, and is whole now
+        torn = before is not None and before.disposition == "bad"
+        if torn and disposition != "bad":  # it is whole now
             self.mended.append((self.file.id, record.line))
         elif before is not None and disposition in ("duplicate", "ignored", "bad"):
             return

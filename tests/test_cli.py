@@ -262,6 +262,27 @@ def test_lists_end_with_how_to_go_on(run: Command) -> None:
     assert len(json.loads(run("list", "--all", "--json").out)) == 3
 
 
+def test_projects_and_models_are_paged_too(run: Command) -> None:
+    for name in ("a b", "c", "d"):
+        run("project", "create", name, "--meta", f"first={name[0]}")
+    for name in ("x", "y", "z"):
+        run("model", "add", f"lab/{name}")
+    ran = run("project", "list", "--limit", "1", "--json")
+    assert ([row["name"] for row in json.loads(ran.out)], ran.err) == (["a b"], "1 of 3; next: --cursor 'a b'\n")
+    ran = run("project", "list", "--cursor", "a b", "--json")
+    assert ([row["name"] for row in json.loads(ran.out)], ran.err) == (["c", "d"], "")
+    assert len(json.loads(run("project", "list", "--all", "--json").out)) == 3
+    assert [row["name"] for row in json.loads(run("project", "list", "--meta", "first=c", "--json").out)] == ["c"]
+    run("project", "edit", "c", "--meta", "last=z")
+    assert json.loads(run("project", "show", "c", "--json").out)["metadata"] == {"first": "c", "last": "z"}
+    ran = run("model", "list", "--limit", "2", "--json")
+    assert ([row["model"] for row in json.loads(ran.out)], ran.err) == (
+        ["lab/x", "lab/y"],
+        "2 of 3; next: --cursor lab/y\n",
+    )
+    assert [row["model"] for row in json.loads(run("model", "list", "--cursor", "lab/y", "--json").out)] == ["lab/z"]
+
+
 def test_what_deletes_asks_first(run: Command) -> None:
     run("create", "Doomed")
     ran = run("session", "delete", "Doomed")

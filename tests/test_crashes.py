@@ -116,6 +116,7 @@ def test_kill_while_a_server_hangs(path: Path, server: ChatServer, process: Comm
     assert sessions.path("@last")[-1].content == "Light scatters "
     db.database.close()
     assert "was interrupted" in recovered.err
+    assert [reply["content"] for reply in json.loads(recovered.out)] == ["Light scatters "]
 
 
 def test_kill_during_an_import_leaves_a_prefix_that_the_next_completes(path: Path, tmp_path: Path) -> None:

@@ -10,7 +10,16 @@ import click
 from llmsess import catalog, providers
 from llmsess.cli import SuggestingGroup, output
 from llmsess.cli.completion_types import MODEL
-from llmsess.cli.options import chosen_format, confirmed, database, format_options, json_or_text, yes_option
+from llmsess.cli.options import (
+    chosen_format,
+    confirmed,
+    database,
+    format_options,
+    json_or_text,
+    list_options,
+    one_page,
+    yes_option,
+)
 from llmsess.errors import InvalidInput
 from llmsess.models import NANO, LanguageModel
 
@@ -96,9 +105,10 @@ def add(reference: str, model_version: str | None, format_: str | None, as_json:
 @model.command("list")
 @click.option("--remote", metavar="PROVIDER", help="Ask this provider's server for its models.")
 @click.option("--removed", is_flag=True, help="The removed ones too.")
+@list_options
 @format_options
 @database
-def list_(remote: str | None, removed: bool, format_: str | None, as_json: bool) -> None:
+def list_(remote: str | None, removed: bool, format_: str | None, as_json: bool, **paging: Any) -> None:
     """List the models of this database, or those that a server offers.
 
     \b
@@ -108,9 +118,11 @@ def list_(remote: str | None, removed: bool, format_: str | None, as_json: bool)
     """
     chosen = chosen_format(format_, as_json)
     if remote is not None:
-        output.show_rows([{"model": f"{remote.partition('/')[0]}/{name}"} for name in _remote(remote)], chosen)
+        names = [f"{remote.partition('/')[0]}/{name}" for name in _remote(remote)]
+        output.show_rows([{"model": name} for name in one_page(sorted(names), str, **paging)], chosen)
         return
-    output.show_rows([_json(row) for row in catalog.find_models(removed=removed)], chosen, _LAYOUT)
+    found = sorted(catalog.find_models(removed=removed), key=lambda row: row.reference)
+    output.show_rows([_json(row) for row in one_page(found, lambda row: row.reference, **paging)], chosen, _LAYOUT)
 
 
 _LAYOUT = output.Layout(

@@ -6,7 +6,7 @@ import functools
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from llmsess.cli import output
 from llmsess.cli.completion_types import MODEL, PROJECT, SESSION, TAG
 from llmsess.errors import InvalidInput
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 _SPAN = re.compile(r"(\d+)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -28,7 +29,7 @@ class _Notices(logging.Handler):
 
 
 def database(command: F) -> F:
-    """Open the database before a command, and say what a crash before left behind."""
+    """Open the database before a command, and settle what a crash before left behind."""
 
     @functools.wraps(command)
     def opened(*args: Any, **kwargs: Any) -> Any:
@@ -38,8 +39,8 @@ def database(command: F) -> F:
     return opened  # type: ignore[return-value]
 
 
-def open_database() -> None:
-    """Open the database of the root's options, recover what a dead process left, and close it at the end."""
+def open_database(*, recover: bool = True) -> None:
+    """Open the database of the root's options, settle what a dead process left, and close it at the end."""
     from llmsess import db, owners
 
     ctx = click.get_current_context()
@@ -47,16 +48,23 @@ def open_database() -> None:
         db.log.addHandler(_Notices())
     opened = db.connect(ctx.find_root().obj.db)
     ctx.call_on_close(opened.close)
-    if owners.any_held():
-        from llmsess import chat, sessions
+    if recover and owners.any_held():
+        recovered()
 
-        for message in chat.recover():
-            session = sessions.by_id(message.session_id)
-            title = f" ({session.title})" if session.title else ""
-            output.notice(
-                f"A reply in session {session.uuid[:8]}{title} was interrupted; what came is kept. "
-                f"Go on with: llmsess chat --session {session.uuid[:8]} PROMPT"
-            )
+
+def recovered() -> list[Any]:
+    """Settle the replies that dead processes left unfinished, say so, and return them."""
+    from llmsess import chat, sessions
+
+    messages = chat.recover()
+    for message in messages:
+        session = sessions.by_id(message.session_id)
+        title = f" ({session.title})" if session.title else ""
+        output.notice(
+            f"A reply in session {session.uuid[:8]}{title} was interrupted; what came is kept. "
+            f"Go on with: llmsess chat --session {session.uuid[:8]} PROMPT"
+        )
+    return messages
 
 
 def format_options(command: F) -> F:
@@ -75,6 +83,16 @@ def list_options(command: F) -> F:
     command = click.option("--cursor", help="Go on where a list before ended.")(command)
     command = click.option("--all", "all_", is_flag=True, help="Everything, not only the first.")(command)
     return click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many.")(command)
+
+
+def one_page(rows: Sequence[T], key: Callable[[T], str], limit: int, all_: bool, cursor: str | None) -> list[T]:
+    """Return the page that the options of `list_options()` mean of rows sorted by a key, and say how to go on."""
+    from llmsess import listing
+
+    shown, following = listing.page(rows, key, None if all_ else limit, cursor)
+    if following is not None:
+        output.show_next(len(shown), len(rows), following)
+    return shown
 
 
 def session_filters(command: F) -> F:

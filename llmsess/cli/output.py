@@ -250,6 +250,12 @@ def page(text: str) -> None:
         out(text, newline=not text.endswith("\n"))
 
 
+def show_next(shown: int, total: int, cursor: str) -> None:
+    """Say after a list that there is more, and how to go on."""
+    quoted = f"'{cursor}'" if any(character.isspace() for character in cursor) else cursor
+    notice(f"{number(shown)} of {number(total)}; next: --cursor {quoted}")
+
+
 def show_error(error: LlmsessError, *, as_json: bool) -> int:
     """Write an error, an object for programs or a line for people, and return its exit status."""
     if as_json:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from llmsess import catalog
 from llmsess.cli import SuggestingGroup, output
 from llmsess.cli.completion_types import PROJECT
-from llmsess.cli.options import chosen_format, confirmed, database, format_options, text_value, yes_option
+from llmsess.cli.options import (
+    chosen_format,
+    confirmed,
+    database,
+    format_options,
+    list_options,
+    one_page,
+    pair,
+    text_value,
+    yes_option,
+)
 from llmsess.models import Project, Session
 
 
@@ -30,31 +42,35 @@ def _json(row: Project) -> output.Row:
 @project.command()
 @click.argument("name")
 @click.option("--description", help="What it is about; @FILE reads a file.")
+@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Metadata.")
 @format_options
 @database
-def create(name: str, description: str | None, format_: str | None, as_json: bool) -> None:
+def create(name: str, description: str | None, meta: tuple[str, ...], format_: str | None, as_json: bool) -> None:
     """Make a project.
 
     \b
     Example:
       llmsess project create thesis --description "chapter drafts"
     """
-    made = catalog.create_project(name, description=text_value(description))
+    made = catalog.create_project(name, description=text_value(description), metadata=dict(map(pair, meta)))
     output.show_fields(_json(made), chosen_format(format_, as_json))
 
 
 @project.command("list")
 @click.option("--archived", is_flag=True, help="The archived ones too.")
+@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Only with this metadata.")
+@list_options
 @format_options
 @database
-def list_(archived: bool, format_: str | None, as_json: bool) -> None:
+def list_(archived: bool, meta: tuple[str, ...], format_: str | None, as_json: bool, **paging: Any) -> None:
     """List the projects.
 
     \b
     Example:
       llmsess project list
     """
-    rows = [_json(row) for row in catalog.find_projects(archived=archived)]
+    found = catalog.find_projects(archived=archived, metadata=map(pair, meta))
+    rows = [_json(row) for row in one_page(found, lambda row: row.name, **paging)]
     headings = {"id": "id", "name": "name", "description": "description", "created_at": "created"}
     layout = output.Layout(headings, flexible="description", spare=("created_at",))
     output.show_rows(rows, chosen_format(format_, as_json), layout, lambda row: row | {"id": row["id"][:8]})
@@ -80,16 +96,20 @@ def show(reference: str, format_: str | None, as_json: bool) -> None:
 @click.argument("reference", metavar="PROJECT", shell_complete=PROJECT)
 @click.option("--name", help="A new name.")
 @click.option("--description", help="A new description; @FILE reads a file.")
+@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Metadata to add or replace.")
 @format_options
 @database
-def edit(reference: str, name: str | None, description: str | None, format_: str | None, as_json: bool) -> None:
-    """Change a project's name or description.
+def edit(
+    reference: str, name: str | None, description: str | None, meta: Any, format_: str | None, as_json: bool
+) -> None:
+    """Change a project's name, description or metadata.
 
     \b
     Example:
       llmsess project edit thesis --name dissertation
     """
-    changed = catalog.edit_project(reference, name=name, description=text_value(description))
+    metadata = dict(map(pair, meta))
+    changed = catalog.edit_project(reference, name=name, description=text_value(description), metadata=metadata)
     output.show_fields(_json(changed), chosen_format(format_, as_json))
 
 

@@ -17,7 +17,9 @@ from llmsess.cli.options import (
     format_options,
     json_or_text,
     list_options,
+    open_database,
     pair,
+    recovered,
     session_argument,
     session_filter,
     session_filters,
@@ -89,8 +91,7 @@ def list_(limit: int, all_: bool, cursor: str | None, format_: str | None, as_js
     page = sessions.find(chosen, limit=None if all_ else limit, cursor=cursor)
     conversation.show_sessions(page.rows, chosen_format(format_, as_json))
     if page.cursor is not None:
-        total = output.number(sessions.count(chosen))
-        output.notice(f"{len(page.rows)} of {total}; next: --cursor {page.cursor}")
+        output.show_next(len(page.rows), sessions.count(chosen), page.cursor)
 
 
 @session.command()
@@ -308,7 +309,6 @@ def delete(references: tuple[str, ...], yes: bool, dry_run: bool) -> None:
 @session.command()
 @click.argument("files", metavar="[FILE]...", nargs=-1)
 @format_options
-@database
 def recover(files: tuple[str, ...], format_: str | None, as_json: bool) -> None:
     """Settle replies that a crash left unfinished, or store replies kept in side FILEs.
 
@@ -318,8 +318,8 @@ def recover(files: tuple[str, ...], format_: str | None, as_json: bool) -> None:
     """
     from llmsess import chat
 
-    recovered = [chat.restore_aside(file) for file in files] + chat.recover()
-    rows = [conversation.reply_json(message) for message in recovered]
+    open_database(recover=False)
+    rows = [conversation.reply_json(message) for message in [*map(chat.restore_aside, files), *recovered()]]
     output.show_rows(
         rows,
         chosen_format(format_, as_json),
