@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -93,11 +93,15 @@ def choose_model(session: Session | None, options: Options) -> str | LanguageMod
     return chosen
 
 
-def prepare(options: Options, session: Session | None = None) -> Route:
-    """Return where a turn goes, checked as far as it can be without sending; raises as `route()`, and InvalidInput."""
+def prepare(options: Options, session: Session | None = None) -> tuple[Route, Request]:
+    """Return where a turn goes, and its request without turns, checked as far as it can be without sending.
+
+    Raises as `route()`, and InvalidInput.
+    """
     way = route(choose_model(session, options))
-    way.provider.check(request_for(way, session, [], options))
-    return way
+    request = request_for(way, session, options)
+    way.provider.check(request)
+    return way, request
 
 
 # Sending
@@ -158,11 +162,9 @@ def _drained(turn: Exchange, deltas: Generator[Delta], on_delta: OnDelta | None)
 
 def once(prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Reply:
     """Send a prompt without a session, store nothing of it, and return the Reply."""
-    chosen = Options(**options)
-    way = prepare(chosen)
-    request = request_for(way, None, [Turn("user", _prompt(prompt))], chosen)
+    way, request = prepare(Options(**options))
     reply = None
-    for item in way.provider.send(request):
+    for item in way.provider.send(replace(request, turns=[Turn("user", _prompt(prompt))])):
         if isinstance(item, Reply):
             reply = item
         elif on_delta is not None:
@@ -171,8 +173,8 @@ def once(prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Rep
     return reply
 
 
-def request_for(way: Route, session: Session | None, turns: list[Turn], options: Options) -> Request:
-    """Return the request: the option's value, else the session's, else the model's."""
+def request_for(way: Route, session: Session | None, options: Options) -> Request:
+    """Return the request without its turns: the option's value, else the session's, else the model's."""
 
     def pick(name: str, option: Any) -> Any:
         return option if option is not None else getattr(session, name) if session else None
@@ -180,7 +182,7 @@ def request_for(way: Route, session: Session | None, turns: list[Turn], options:
     parameters = dict(way.model.parameters or {}) | dict((session.parameters if session else None) or {})
     return Request(
         model=way.model.model_name,
-        turns=turns,
+        turns=(),
         system=pick("system_prompt", options.system),
         temperature=pick("temperature", options.temperature),
         max_tokens=pick("max_tokens", options.max_tokens),
@@ -201,8 +203,8 @@ class Exchange:
     reply: Message
 
     def __init__(self, session: Session, options: Options) -> None:
-        self.session, self.options = session, options
-        self.way = prepare(options, session)
+        self.session = session
+        self.way, self.request = prepare(options, session)
 
     def run(self, prompt: str | None, after: Message | None = None) -> Generator[Delta]:
         """Write ahead, send, yield the deltas, settle. `after` is the stored prompt to answer where prompt is None."""
@@ -236,7 +238,7 @@ class Exchange:
             elif after is not None:
                 end.head_id, end.position = after.id, after.position
             turns = [] if end.head_id is None else [Turn(*said) for said in context_to(end.head_id)]
-            request = request_for(self.way, self.session, turns, self.options)
+            request = replace(self.request, turns=turns)
             self.reply = end.add(
                 "assistant", "", status="pending", model_id=self.way.model.id, owner=owners.me(),
                 lease_expires_at=owners.lease(),
@@ -255,7 +257,7 @@ class Exchange:
             store(self.reply.id, self.call_id, self.session.id, message, call, status)
         except DatabaseProblem as error:
             raise UnsavedReply(str(keep_aside(self.reply.uuid, message)), error.message) from error
-        self.reply = message_by_id(self.reply.id)
+        self.reply.__data__.update(message)
 
 
 @dataclass

@@ -67,10 +67,13 @@ def reported_usd(value: Any) -> Decimal | None:
     return Decimal(str(value))
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
 def dump_json(value: Any) -> str:
     """Return compact JSON as every JSON column stores it: clean strings, finite numbers."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = _encode(value)
         if "\\u0000" not in text:
             text.encode()  # raises for a lone surrogate
             return text
@@ -95,7 +98,7 @@ def time_text(value: datetime) -> str:
     """Return an aware datetime as the stored text; raises ValueError for a naive one."""
     if value.tzinfo is None:
         raise ValueError("a stored time needs a time zone")
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+    return f"{value.astimezone(UTC).isoformat(timespec='microseconds')[:26]}Z"
 
 
 def parse_time(text: str) -> datetime:

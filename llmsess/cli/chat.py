@@ -117,7 +117,7 @@ def _session(continued: bool, reference: str | None, given: dict[str, Any], send
             if given[name]:
                 raise InvalidInput(f"--{name.rstrip('s')} is for a new session", hint=f"llmsess session {command}")
         return sessions.get("@last" if reference is None else reference)
-    model = chats.prepare(chats.Options(**sending)).model
+    model = chats.prepare(chats.Options(**sending))[0].model
     settings = {name: sending[name] for name in SETTINGS if name in sending}
     return sessions.create(
         given["title"], model=model, project=given["project"], tags=given["tags"], system_prompt=sending["system"],
