@@ -22,15 +22,21 @@ class Measured:
         return self.ours_s / self.theirs_s
 
 
+def timed(call: Callable[[], object]) -> float:
+    """Return the seconds that a call takes by the wall clock."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
 def in_turn(ours: Callable[[], object], theirs: Callable[[], object], rounds: int = 15) -> Measured:
     """Time both by the wall clock, in turn, after one warm-up each."""
     times: tuple[list[float], list[float]] = ([], [])
     for i in range(rounds + 1):
         for which, call in enumerate((ours, theirs)):
-            began = time.perf_counter()
-            call()
+            took = timed(call)
             if i:
-                times[which].append(time.perf_counter() - began)
+                times[which].append(took)
     return Measured(statistics.median(times[0]), statistics.median(times[1]))
 
 

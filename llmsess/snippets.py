@@ -14,6 +14,7 @@ BEFORE_CHARACTERS = 75  # shown before the first match
 OPEN, CLOSE = "<mark>", "</mark>"
 START, END = "\x02", "\x03"  # what the index puts around a match: control characters, which no shown text has
 SHORT = SNIPPET_CHARACTERS - len(OPEN) - len(CLOSE)
+MARKS = 5  # so few are cut without counting them one by one
 _ODD = re.compile("[\x00\x01\x04-\x1f\x7f-\x9f]")
 _PIECES = re.compile(f"([{START}{END}])")
 
@@ -27,6 +28,9 @@ def snippet(marked: str) -> str:
         whole = window.replace(START, OPEN).replace(END, CLOSE)
         if len(whole) < SNIPPET_CHARACTERS - 1:
             return f"{'…' if begin else ''}{whole}"
+    marks = window.count(START)
+    if marks <= MARKS and not _ODD.search(window):
+        return _cut(window, marks, "…" if begin else "", more=begin + len(window) < len(marked))
     written = _Writer("…" if begin else "")
     inside = False
     for piece in _PIECES.split(window):
@@ -35,6 +39,15 @@ def snippet(marked: str) -> str:
         elif piece and not written.add(re.sub(r"\s", " ", without_controls(piece)), inside):
             break
     return written.end(more=begin + len(window) < len(marked))
+
+
+def _cut(window: str, marks: int, before: str, *, more: bool) -> str:
+    """Return a harmless window cut to 300 characters, its few marks counted in full."""
+    kept = window[: SNIPPET_CHARACTERS - len(before) - 1 - marks * (len(OPEN) + len(CLOSE))]
+    if kept.rfind(START) > kept.rfind(END):  # the cut went through a match
+        kept += END
+    after = "…" if more or len(kept) < len(window) else ""
+    return f"{before}{kept.replace(START, OPEN).replace(END, CLOSE)}{after}"
 
 
 class _Writer:

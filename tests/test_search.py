@@ -202,6 +202,38 @@ def test_a_snippet_shows_the_match_with_what_is_around_it() -> None:
     assert found.startswith("…") and found.endswith("…")
 
 
+@pytest.mark.parametrize("length", range(270, 310))
+@pytest.mark.parametrize("marks", [0, 1, 3, 9])
+def test_a_snippet_ends_with_an_ellipsis_only_where_it_is_cut(length: int, marks: int) -> None:
+    text = f"{START}a{END} " * marks + "b" * (length - marks * 2)
+    found = snippet(text)
+    plain = found.replace("<mark>", "").replace("</mark>", "")
+    assert len(found) <= 300
+    assert plain.rstrip("…") == text.replace(START, "").replace(END, "")[: len(plain.rstrip("…"))]
+    assert found.endswith("…") == (len(plain.rstrip("…")) < length)
+    assert found.count("<mark>") == marks
+
+
+@pytest.mark.parametrize("sort", ["relevance", "newest"])
+def test_a_common_word_in_some_sessions_is_found_as_a_rare_one_is(
+    database: db.Database, monkeypatch: pytest.MonkeyPatch, sort: str
+) -> None:
+    for i in range(6):
+        session = sessions.create(f"s{i}", project="odd" if i % 2 else "even", tags=["t"] if i < 3 else [])
+        sessions.extend(session, [("user" if n % 2 else "assistant", f"common text {n} " * (n + 1)) for n in range(6)])
+    filters = [
+        SearchFilter(project="odd", sort=sort), SearchFilter(tag="t", roles="user", sort=sort),
+        SearchFilter(project="even", tag="t", since=datetime(2020, 1, 1, tzinfo=UTC), limit=4, sort=sort), SearchFilter(type="single", sort=sort),
+    ]  # fmt: skip
+    found = [search.find("common", filter) for filter in filters]
+    monkeypatch.setattr(search, "COMMON", 3)
+    assert [search.find("common", filter) for filter in filters] == found
+    assert [len(hits) for hits in found] == [18, 9, 4, 20]
+    monkeypatch.setattr(search, "RANKED", 5)
+    assert search.find("common", filters[0]).truncated
+    assert len(search.find("common", filters[0])) == 5
+
+
 def test_a_large_text_full_of_matches_is_marked_like_any_other(database: db.Database) -> None:
     session = sessions.create("x")
     sessions.append(session, "user", "some hay, then a needle " * 100_000)
