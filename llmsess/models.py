@@ -74,12 +74,10 @@ def dump_json(value: Any) -> str:
     """Return compact JSON as every JSON column stores it: clean strings, finite numbers."""
     try:
         text = _encode(value)
-        if "\\u0000" not in text:
-            text.encode()  # raises for a lone surrogate
-            return text
-    except ValueError:  # NaN, or UnicodeEncodeError
-        pass
-    return json.dumps(clean_json(value), ensure_ascii=False, separators=(",", ":"))
+        text.encode()
+    except ValueError:  # NaN, or UnicodeEncodeError for a lone surrogate
+        return _encode(clean_json(value))
+    return _encode(clean_json(value)) if "\\u0000" in text else text
 
 
 class UtcDateTimeField(Field):

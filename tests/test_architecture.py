@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "tree": LOW | {"sessions", "writing"},
     "providers": {"errors", "models", "texts"},
     "recording": LOW | {"providers"},
-    "chat": LOW | {"catalog", "door", "parts", "providers", "recording", "sessions", "writing"},
+    "settling": LOW | {"catalog", "parts", "providers", "recording", "sessions", "writing"},
+    "chat": LOW | {"catalog", "door", "providers", "recording", "sessions", "settling", "writing"},
     "search": LOW | {"catalog", "door", "snippets"},
     "analytics": LOW,
     "maintenance": LOW | {"door", "listing"},
@@ -115,5 +116,5 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
 
 
 def test_no_module_is_longer_than_it_may_be() -> None:
-    long = {path.name: len(path.read_text().splitlines()) for path in modules("migrations")}
-    assert {name: n for name, n in long.items() if n > 400 and name != "models.py"} == {}
+    long = {path: len(path.read_text().splitlines()) for path in modules("migrations")}
+    assert {path: n for path, n in long.items() if n > 400 and path.name != "models.py"} == {}

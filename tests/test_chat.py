@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llmsess import catalog, chat, db, errors, maintenance, owners, search, sessions
+from llmsess import catalog, chat, db, errors, maintenance, owners, search, sessions, settling
 from llmsess.models import Call, Message, now
 from tests.server import ChatServer
 
@@ -296,7 +296,7 @@ except errors.UnsavedReply as error:
     assert Path(kept).stat().st_mode & 0o777 == 0o600
     llmsess_connected = db.connect(path)
     chat.recover()
-    message = chat.restore_aside(kept)
+    message = settling.restore_aside(kept)
     assert (message.status, message.content) == ("complete", "word " * 8000)
     assert not Path(kept).exists()
     assert maintenance.check().findings == []
@@ -305,7 +305,7 @@ except errors.UnsavedReply as error:
 
 def test_a_side_file_that_is_none_is_refused(database: db.Database, tmp_path: Path) -> None:
     with pytest.raises(errors.NotFound):
-        chat.restore_aside(tmp_path / "absent.json")
+        settling.restore_aside(tmp_path / "absent.json")
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(errors.InvalidInput):
-        chat.restore_aside(tmp_path / "x.json")
+        settling.restore_aside(tmp_path / "x.json")

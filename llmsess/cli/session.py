@@ -316,10 +316,10 @@ def recover(files: tuple[str, ...], format_: str | None, as_json: bool) -> None:
     Example:
       llmsess session recover
     """
-    from llmsess import chat
+    from llmsess import settling
 
     open_database(recover=False)
-    rows = [conversation.reply_json(message) for message in [*map(chat.restore_aside, files), *recovered()]]
+    rows = [conversation.reply_json(message) for message in [*map(settling.restore_aside, files), *recovered()]]
     output.show_rows(
         rows,
         chosen_format(format_, as_json),

@@ -246,7 +246,7 @@ def moment(value: Any) -> datetime | None:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):
-        pass
+        return None
     return None
 
 

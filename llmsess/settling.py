@@ -1,0 +1,144 @@
+"""The end of a turn: what is written of it in one transaction, and where a reply goes that the database cannot take."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from llmsess import catalog, parts, sessions, texts
+from llmsess.catalog import Usage
+from llmsess.db import database
+from llmsess.errors import DatabaseProblem, InvalidInput, NotFound, ProviderError
+from llmsess.models import Call, LanguageModel, Message, dump_json, now, parse_time, time_text
+from llmsess.providers import Reply
+from llmsess.recording import Recorder
+from llmsess.rows import update_row
+from llmsess.writing import message_by_id
+
+
+@dataclass
+class Outcome:
+    """How a turn ended: the message's status, the call's outcome, and the reply or what went wrong."""
+
+    status: str
+    call: str
+    reply: Reply | None = None
+    error: ProviderError | None = None
+    note: str | None = None
+
+
+def settled(outcome: Outcome, recorder: Recorder, model: LanguageModel) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Return the final fields of the message and of its call, and the session's status."""
+    moment = now()
+    message: dict[str, Any] = {
+        "status": outcome.status,
+        "owner": None,
+        "lease_expires_at": None,
+        "completed_at": moment,
+        "latency_ms": recorder.elapsed_ms(),
+        "ttft_ms": recorder.ttft_ms,
+        "error": outcome.note,
+    }
+    call: dict[str, Any] = {
+        "outcome": outcome.call, "ended_at": moment, "first_token_at": recorder.first_token_at, "error_kind": None,
+    }  # fmt: skip
+    reply, error = outcome.reply, outcome.error
+    if reply is not None:
+        message |= reply_fields(reply, model, moment)
+        call |= {"http_status": reply.http_status, "provider_request_id": reply.request_id}
+    else:
+        message |= {"content": recorder.text(), "reasoning": recorder.reasoning() or None}
+    if error is not None:
+        message["error"] = texts.clean(error.message)
+        call |= {
+            "http_status": error.http_status, "error_kind": error.error_kind, "provider_request_id": error.request_id,
+        }  # fmt: skip
+    status = {"complete": "active"}.get(outcome.status, outcome.status)
+    return message, call, status
+
+
+def reply_fields(reply: Reply, model: LanguageModel, at: datetime) -> dict[str, Any]:
+    """Return a reply as columns of its message."""
+    usage = Usage(
+        reply.input_tokens, reply.cached_input_tokens, reply.cache_write_tokens, reply.output_tokens,
+        reply.reasoning_tokens,
+    )  # fmt: skip
+    price = catalog.price(model, usage, at=at, reported_usd=reply.cost_usd)
+    fields: dict[str, Any] = {
+        "content": texts.clean(reply.content),
+        "reasoning": texts.clean(reply.reasoning or "") or None,
+    }
+    if reply.tool_calls:
+        thinking = [{"type": "thinking", "thinking": reply.reasoning}] if reply.reasoning else []
+        said = [{"type": "text", "text": reply.content}] if reply.content else []
+        fields = parts.pack([*thinking, *said, *reply.tool_calls]).fields()
+    other = {"model": reply.model} if reply.model and reply.model != model.model_name else None
+    return fields | usage.fields() | {
+        "usage": dict(reply.usage) if reply.usage else None,
+        "cost": price.cost,
+        "cost_source": price.source,
+        "finish_reason": reply.finish_reason,
+        "metadata": other,
+    }  # fmt: skip
+
+
+def store(
+    message_id: int, call_id: int | None, session_id: int, message: dict[str, Any], call: dict[str, Any], status: str
+) -> None:
+    """Commit the end of a turn in one transaction."""
+    with database.atomic():
+        update_row(Message, message_id, **texts.stored(message))
+        if call_id is not None:
+            update_row(Call, call_id, **call)
+        if status != "active":  # writing ahead has set that already
+            database.execute_sql("UPDATE sessions SET status = ? WHERE id = ?", (status, session_id))
+
+
+# When the database cannot take a reply
+
+
+def keep_aside(uuid: str, message: Mapping[str, Any]) -> Path:
+    """Write a settled reply into a side file, beside the database or else in the temporary folder; return its path."""
+    content = dump_json({"message": uuid, "fields": {key: _plain(value) for key, value in message.items()}})
+    problem: OSError | None = None
+    for folder in (Path(database.database).parent, Path(tempfile.gettempdir())):
+        path = folder / f"llmsess-unsaved-{uuid}.json"
+        try:
+            with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            return path
+        except OSError as error:
+            problem = error
+    raise DatabaseProblem(f"the reply could be stored nowhere: {problem}; it reads: {message['content']}")
+
+
+def _plain(value: Any) -> Any:
+    return time_text(value) if isinstance(value, datetime) else value
+
+
+def restore_aside(path: str | os.PathLike[str]) -> Message:
+    """Store the reply of a side file, delete the file and return the message; raises NotFound, InvalidInput."""
+    file = Path(path)
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        uuid, fields = kept["message"], kept["fields"]
+    except FileNotFoundError as error:
+        raise NotFound("file", str(path), hint="check the path") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{path} is no unsaved reply") from error
+    message = sessions.get_message(uuid)
+    fields["completed_at"] = parse_time(fields["completed_at"])
+    call = Call.get_or_none(Call.message == message.id)
+    ended = {"outcome": "ok" if fields["status"] == "complete" else "error", "ended_at": fields["completed_at"]}
+    status = {"complete": "active"}.get(fields["status"], fields["status"])
+    store(message.id, call.id if call else None, message.session_id, fields, ended, status)
+    file.unlink()
+    return message_by_id(message.id)
