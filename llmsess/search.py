@@ -156,7 +156,14 @@ def match_expression(text: str) -> str | None:
 # Ranked search in the index
 
 _FROM = "FROM messages_fts f CROSS JOIN messages m ON m.id = f.rowid CROSS JOIN sessions s ON s.id = m.session_id"
-_ROW = "s.uuid, s.title, m.uuid, m.position, m.role, m.created_at"
+_ROW = "CASE s.status WHEN 'deleted' THEN NULL ELSE s.uuid END, s.title, m.uuid, m.position, m.role, m.created_at"
+_LIVING = """
+    WITH RECURSIVE below (id) AS (
+        SELECT id FROM messages WHERE uuid = ? UNION SELECT m.id FROM below b JOIN messages m ON m.parent_id = b.id
+    )
+    SELECT s.uuid, s.title FROM below b JOIN sessions s ON s.head_id = b.id WHERE s.status <> 'deleted'
+    ORDER BY s.last_activity_at DESC LIMIT 1
+"""
 _MARKS = ", ".join(  # highlight() copies what it has at every match, so a large text is marked by _mark_terms()
     f"CASE WHEN m.{name}_sha256 IS NULL THEN highlight(messages_fts, {i}, '{START}', '{END}') "
     f"ELSE {whole('m', name)} END"
@@ -247,7 +254,14 @@ def _marked(texts: Sequence[str | None], columns: Sequence[str], words: list[str
 
 def _hit(row: Sequence[Any], score: float, marked: str) -> Hit:
     moment = parse_time(row[5]) if row[5] else None
-    return Hit(row[0], row[1], row[2], row[3], row[4], moment, snippet(marked), round(float(score), 4))
+    session, title = row[:2] if row[0] else _branch_of(row[2])
+    return Hit(session, title, row[2], row[3], row[4], moment, snippet(marked), round(float(score), 4))
+
+
+def _branch_of(message: str) -> tuple[str, str | None]:
+    """Return id and title of the latest session that has a message on its path, whose own session is deleted."""
+    row = database.execute_sql(_LIVING, (message,)).fetchone()
+    return (row[0], row[1]) if row else ("", None)
 
 
 # Search for text as it stands

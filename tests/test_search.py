@@ -169,6 +169,16 @@ def test_pending_replies_are_not_found_until_they_are_settled(database: db.Datab
     database.execute_sql("INSERT INTO messages_fts (messages_fts, rank) VALUES ('integrity-check', 1)")
 
 
+def test_a_message_of_a_deleted_session_is_found_in_the_branch_that_keeps_it(database: db.Database) -> None:
+    session = sessions.create("gone")
+    sessions.extend(session, [("user", "a unicorn"), ("user", "a dragon")])
+    branch = sessions.fork(session, sessions.path(session)[0], title="kept")
+    sessions.delete(session)
+    [hit] = search.find("unicorn")
+    assert (hit.session_id, hit.session_title) == (branch.uuid, "kept")
+    assert len(search.find("dragon")) == 0
+
+
 def test_where_too_many_match_the_newest_are_ranked(database: db.Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "RANKED", 5)
     session = sessions.create("x")
