@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from decimal import Decimal
 
 from llmsess.db import database
+from llmsess.models import usd
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,13 @@ class Summary:
     cached_input_tokens: int
     cache_write_tokens: int
     output_tokens: int
-    cost: int
+    cost: int  # of those that have a price
     unpriced_messages: int
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Return the cost in USD, None where nothing has a price."""
+        return None if self.unpriced_messages and not self.cost else usd(self.cost)
 
 
 _TOTALS = """

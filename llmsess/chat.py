@@ -57,14 +57,13 @@ class Route:
 def route(model: str | LanguageModel) -> Route:
     """Return where turns for the model go; raises InvalidInput, NotFound, MissingKey, MissingExtra.
 
-    A model `provider/name` that is not stored yet is stored only if its provider exists.
+    A model `provider/name` that is not stored yet is stored only if its provider exists, or is an own server.
     """
     if isinstance(model, str) and "/" in model:
         try:
             stored = catalog.get_model(model)
         except NotFound:
-            providers.get(catalog.split_reference(model)[0])
-            stored = catalog.model_named(model)
+            stored = _new_model(model)
     else:
         stored = catalog.get_model(model)
     provider = providers.get(stored.provider, compatible=stored.base_url is not None)
@@ -75,6 +74,16 @@ def route(model: str | LanguageModel) -> Route:
     if key is not None and not (key.isascii() and key.isprintable()):
         raise InvalidInput(f"the key in {variable} has a character that no key has", hint="a line end, perhaps")
     return Route(stored, provider, key)
+
+
+def _new_model(reference: str) -> LanguageModel:
+    """Store a model of a known provider, or of an own server that another model names, and return it."""
+    name = catalog.split_reference(reference)[0]
+    sibling = catalog.server_of(name) if name not in providers.names() else None
+    if sibling is not None:
+        return catalog.add_model(reference, base_url=sibling.base_url, api_key_env=sibling.api_key_env)
+    providers.get(name)
+    return catalog.model_named(reference)
 
 
 def choose_model(session: Session | None, options: Options) -> str | LanguageModel:
@@ -105,8 +114,10 @@ def prepare(options: Options, session: Session | None = None) -> tuple[Route, Re
 def ask(session: str | Session, prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Message:
     """Send a prompt at the session's head and return the settled reply.
 
-    `options` are the fields of `Options`. `on_delta` is called with each piece as it comes. Raises ProviderError after
-    the failure is recorded, UnsavedReply where the database could not take the reply.
+    `options` are the fields of `Options`: model (`provider/name`; the session goes on with it), system, temperature,
+    max_tokens, parameters, stream, timeout_s; what differs from the session is kept with the reply. `on_delta` is
+    called with each piece as it comes. Raises ProviderError after the failure is recorded, UnsavedReply where the
+    database could not take the reply.
     """
     turn = Exchange(sessions.get(session), Options(**options))
     return _drained(turn, turn.run(_prompt(prompt)), on_delta)
@@ -192,6 +203,15 @@ def request_for(way: Route, session: Session | None, options: Options) -> Reques
 _NOTES: dict[type[BaseException], str] = {KeyboardInterrupt: "Ctrl-C", GeneratorExit: "the reader went away"}
 
 
+def _overrides(session: Session, options: Options) -> dict[str, Any]:
+    """Return what a turn is sent with that is not what its session says, to be kept with the reply."""
+    given = {"system_prompt": options.system, "temperature": options.temperature, "max_tokens": options.max_tokens}
+    changed = {name: value for name, value in given.items() if value not in (None, getattr(session, name))}
+    own = session.parameters or {}
+    parameters = {name: value for name, value in options.parameters.items() if own.get(name) != value}
+    return changed | ({"parameters": parameters} if parameters else {})
+
+
 class Exchange:
     """One turn of one session; `reply` is its message, settled once `run()` is exhausted."""
 
@@ -199,6 +219,7 @@ class Exchange:
 
     def __init__(self, session: Session, options: Options) -> None:
         self.session = session
+        self.overrides = _overrides(session, options)
         self.way, self.request = prepare(options, session)
 
     def run(self, prompt: str | None, after: Message | None = None) -> Generator[Delta]:
@@ -241,15 +262,15 @@ class Exchange:
             self.call_id = insert_row(
                 Call, message_id=self.reply.id, owner=owners.me(), request_sha256=request.sha256(), started_at=now()
             )
-            if self.session.model_id != self.way.model.id:
-                update_row(Session, self.session.id, model_id=self.way.model.id)
         return request
 
     def settle(self, outcome: Outcome, recorder: Recorder) -> None:
         """Commit the end of the turn; where the database cannot take it, keep it in a side file."""
         message, call, status = settled(outcome, recorder, self.way.model)
+        if self.overrides:
+            message["metadata"] = (message.get("metadata") or {}) | {"sent_with": self.overrides}
         try:
-            store(self.reply.id, self.call_id, self.session.id, message, call, status)
+            store(self.reply, self.call_id, message, call, status)
         except DatabaseProblem as error:
             raise UnsavedReply(str(keep_aside(self.reply.uuid, message)), error.message) from error
         self.reply.__data__.update(message)

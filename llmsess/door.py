@@ -36,6 +36,9 @@ def one_of(choices: tuple[str, ...]) -> Callable[[Any, str], str]:
     return check
 
 
+role, session_type = one_of(ROLES), one_of(SESSION_TYPES)
+
+
 def count(value: Any, name: str) -> int:
     """Return a whole number from 0 on."""
     found = token_count(value)

@@ -64,8 +64,8 @@ class InvalidInput(LlmsessError):
 class Ambiguous(InvalidInput):
     kind = "ambiguous"
 
-    def __init__(self, thing: str, reference: str, candidates: list[str]) -> None:
-        super().__init__(f'{thing} "{reference}" is ambiguous: {", ".join(candidates)}', hint="type more characters")
+    def __init__(self, thing: str, reference: str, candidates: list[str], hint: str) -> None:
+        super().__init__(f'{thing} "{reference}" is ambiguous: {", ".join(candidates)}', hint=hint)
         self.reference, self.candidates = reference, candidates
 
 
@@ -75,7 +75,7 @@ class NotFound(LlmsessError):
 
     def __init__(self, thing: str, reference: str, *, near: str | None = None, hint: str | None = None) -> None:
         guess = f'; did you mean "{near}"?' if near else ""
-        found_by = "llmsess search" if thing == "message" else f"llmsess {thing} list"
+        found_by = "llmsess search TEXT" if thing == "message" else f"llmsess {thing} list"
         super().__init__(f'no {thing} "{reference}"{guess}', hint=hint or found_by)
         self.thing, self.reference = thing, reference
 
@@ -135,7 +135,7 @@ class DatabaseLocked(DatabaseProblem):
 
 class DatabaseCorrupt(DatabaseProblem):
     kind = "database_corrupt"
-    hint = "llmsess db check; restore from a backup"
+    hint = "llmsess db check says more; copies lie in the folder backups beside it"
 
 
 class DatabaseNewer(DatabaseProblem):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -14,6 +14,9 @@ from llmsess.models import parse_time
 
 T = TypeVar("T")
 STATUSES = ("active", "completed", "interrupted", "failed", "archived")
+
+
+_status = door.one_of(STATUSES)
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,13 @@ class SessionFilter:
         wheres = ["s.status NOT IN ('archived', 'deleted')"]
         values: list[Any] = []
         if self.status is not None:
-            if self.status not in STATUSES:
-                raise InvalidInput(f'"{self.status}" is no status', hint=f"statuses are {', '.join(STATUSES)}")
-            wheres, values = ["s.status = ?"], [self.status]
-        for value, column in ((self.type, "session_type"), (self.source, "source")):
-            if value is not None:
-                wheres.append(f"s.{column} = ?")
-                values.append(door.text(value, column))
+            wheres, values = ["s.status = ?"], [_status(self.status, "status")]
+        if self.type is not None:
+            wheres.append("s.session_type = ?")
+            values.append(door.session_type(self.type, "session type"))
+        if self.source is not None:
+            wheres.append("s.source = ?")
+            values.append(door.text(self.source, "source"))
         if self.project is not None:
             wheres.append("s.project_id = ?")
             values.append(catalog.known_project_id(self.project))
@@ -64,14 +67,29 @@ class SessionFilter:
 
 @dataclass(frozen=True)
 class Page:
-    """A page of a list: rows of v_session_summary as dicts, and the cursor of the next page, None at the end."""
+    """A page of a list: rows of v_session_summary as dicts, and the cursor of the next page, None at the end.
+
+    A row has uuid, title, type, status, project, model (`provider/name`), tags (words in one text), messages (length of
+    the path), written_messages, input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, cost_nano_usd,
+    cost_usd (None where no price is known), unpriced_messages, source, external_id, parent (uuid), started_at,
+    last_activity_at (ISO 8601 texts in UTC) and first_prompt. `sessions.get(row["uuid"])` gives the session.
+    """
 
     rows: list[dict[str, Any]]
     cursor: str | None
 
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
 
 def find(filter: SessionFilter | None = None, *, limit: int | None = 50, cursor: str | None = None) -> Page:
-    """Return sessions by last activity, newest first; `limit` None means all, `cursor` continues a page."""
+    """Return sessions by last activity, newest first; `limit` None means all, `cursor` continues a page.
+
+    Raises NotFound for a project or model that is not there, InvalidInput for a filter that cannot be.
+    """
     if limit is not None:
         door.count(limit, "limit")
     wheres, values = (filter or SessionFilter()).conditions()

@@ -114,7 +114,7 @@ def check() -> CheckReport:
     findings = [*_schema(), *_sqlite(), *_foreign_keys(), *_index()]
     for name, queries in QUERIES.items():
         for sql in queries:
-            findings.extend(Finding(name, detail) for detail in _column(name, sql))
+            findings.extend(Finding(name, detail) for detail in _column(sql))
     findings.extend([*_hashes("texts", "content"), *_hashes("blobs", "data")])
     names = ["schema", "integrity", "foreign keys", "search index", *QUERIES, "hashes"]
     return CheckReport(names, findings, [*sqlite_warnings(db.driver.sqlite_version_info)])
@@ -131,19 +131,19 @@ def _hashes(table: str, column: str) -> Iterator[Finding]:
 
 
 def _schema() -> Iterator[Finding]:
-    there = {str(row[0]) for row in _guarded("schema", "SELECT name FROM sqlite_master")}
+    there = {str(row[0]) for row in _guarded("SELECT name FROM sqlite_master")}
     for name in [model._meta.table_name for model in TABLES] + ["messages_fts", "messages_text", "v_session_summary"]:
         if name not in there:
             yield Finding("schema", f"{name} is missing")
 
 
 def _sqlite() -> Iterator[Finding]:
-    details = _guarded("integrity", f"PRAGMA integrity_check({FINDINGS_SHOWN})")
+    details = _guarded(f"PRAGMA integrity_check({FINDINGS_SHOWN})")
     yield from (Finding("integrity", str(row[0])) for row in details if row[0] != "ok")
 
 
 def _foreign_keys() -> Iterator[Finding]:
-    for row in _guarded("foreign keys", "PRAGMA foreign_key_check")[:FINDINGS_SHOWN]:
+    for row in _guarded("PRAGMA foreign_key_check")[:FINDINGS_SHOWN]:
         yield Finding(
             "foreign keys", " ".join(map(str, row)) if len(row) == 1 else f"row {row[1]} of {row[0]} names no {row[2]}"
         )
@@ -157,16 +157,16 @@ def _index() -> Iterator[Finding]:
         yield Finding("search index", f"the index differs from the messages: {error}")
 
 
-def _guarded(name: str, sql: str) -> list[Any]:
+def _guarded(sql: str) -> list[Any]:
     """Return the rows, or the error as a row: a damaged file is what a check is for."""
     try:
         return list(database.execute_sql(sql).fetchall())
     except TROUBLES as error:
-        return [(f"{name}: {error}",)]
+        return [(str(error),)]
 
 
-def _column(name: str, sql: str) -> list[str]:
-    return [str(row[0]) for row in _guarded(name, f"{sql} LIMIT {FINDINGS_SHOWN}")]
+def _column(sql: str) -> list[str]:
+    return [str(row[0]) for row in _guarded(f"{sql} LIMIT {FINDINGS_SHOWN}")]
 
 
 def sqlite_warnings(version: tuple[int, ...]) -> Iterator[str]:

@@ -34,7 +34,7 @@ from peewee import (
 from playhouse.sqlite_ext import FTS5Model, SearchField
 
 from llmsess.db import database
-from llmsess.texts import clean_json
+from llmsess.texts import clean_json, one_line
 
 MAX_COST_USD = 1_000_000  # of one reply: more is a mistake
 NANO = 1_000_000_000  # nano-USD in a USD
@@ -120,6 +120,13 @@ class Base(Model):
         database = database
         legacy_table_names = False
 
+    def __repr__(self) -> str:
+        """Return what tells a row from others: its uuid's beginning, its name, title or first words."""
+        data = self.__data__
+        said = next((str(data[key]) for key in ("name", "title", "content", "model_name") if data.get(key)), "")
+        identity = str(data.get("uuid") or data.get("id"))[:8]
+        return f"<{type(self).__name__} {' '.join(filter(None, (identity, one_line(said, 40))))}>"
+
 
 class Project(Base):
     name = TextField(unique=True)  # as the person typed it, or the working folder of an import
@@ -158,6 +165,9 @@ class LanguageModel(Base):
     def reference(self) -> str:
         """Return `provider/name`, with `@version` where there is one."""
         return f"{self.provider}/{self.model_name}" + (f"@{self.model_version}" if self.model_version else "")
+
+    def __str__(self) -> str:
+        return self.reference
 
 
 class Session(Base):

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from peewee import Field, Model
 
+from llmsess.db import database
 from llmsess.errors import Ambiguous, InvalidInput, NotFound
 from llmsess.texts import clean, one_line
 
@@ -25,7 +26,10 @@ def resolve(
     """
     if isinstance(reference, model):
         return reference
-    text = clean(str(reference)).strip()
+    if not isinstance(reference, str):
+        kind = type(reference).__name__
+        raise InvalidInput(f"a reference to a {thing} is a text, not {kind}", hint="its uuid, its title, or @last")
+    text = clean(reference).strip()
     if not text:
         raise InvalidInput(f"an empty reference names no {thing}", hint=f"llmsess {thing} list")
     query = model.select() if visible is None else model.select().where(visible)
@@ -36,13 +40,27 @@ def resolve(
         return row  # type: ignore[no-any-return]
     quoted = len(text) > 2 and text[0] == text[-1] and text[0] in "\"'"
     rows = [] if quoted else _by_prefix(model, query, text)
+    text, hint = text[1:-1] if quoted else text, "type more characters"
     if not rows and name is not None:
-        rows = list(query.where(name == (text[1:-1] if quoted else text)).limit(CANDIDATES_SHOWN + 1))
+        rows, hint = list(query.where(name == text).limit(CANDIDATES_SHOWN + 1)), "give the id"
     if len(rows) == 1:
         return rows[0]
     if rows:
-        raise Ambiguous(thing, one_line(text, 60), [_label(row, name) for row in rows[:CANDIDATES_SHOWN]])
+        raise Ambiguous(thing, one_line(text, 60), [_label(row, name) for row in rows[:CANDIDATES_SHOWN]], hint)
     raise NotFound(thing, one_line(text, 60), near=_nearest(query, name, text) if name is not None else None)
+
+
+def same_row(model: type[Model], row: Any, thing: str) -> int:
+    """Return the inner id of a row after a look whether the open database is the one it came from."""
+    sql = f'SELECT id FROM "{model._meta.table_name}" WHERE id = ? AND uuid = ?'
+    if database.execute_sql(sql, (row.id, row.uuid)).fetchone() is None:
+        raise elsewhere(thing, row.uuid)
+    return int(row.id)
+
+
+def elsewhere(thing: str, uuid: str) -> NotFound:
+    """Return the error for a row that the open database does not have."""
+    return NotFound(thing, uuid[:8], hint="it is deleted, or of another database than the open one")
 
 
 def _key(model: type[Model]) -> Any:

@@ -24,6 +24,7 @@ from llmsess.models import parse_time
 from llmsess.snippets import END, SNIPPET_CHARACTERS, START, snippet
 from llmsess.texts import FIELDS, whole
 
+OPERATORS = {"AND", "OR", "NOT"}
 MATCHED_WORDS = 150
 SCANNED_TERMS, SCANNED_CHARACTERS = 200, 10_000  # of a term: SQLite's expressions and patterns have limits
 COMMON = 20_000  # hits from which on a filter of sessions is worth listing their messages first
@@ -34,6 +35,8 @@ _SCRIPTS = (  # Thai, Hangul, kana, bopomofo, CJK: written without spaces betwee
 )
 _UNSPACED = re.compile(f"[{_SCRIPTS}]")
 _TERM = re.compile(r'(?P<minus>-)?(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
+_SYMBOLS = re.compile(r"[\W_]*")  # text without words
+_NOT = re.compile(r'("[^"]*"?)|(?:(?<=[\s(])|^)NOT\s+(?!(?:AND|OR|NOT)\s)(?=\S)')
 _MARK = re.compile(r"(?:^|\s)(?:-\S|NOT\s)")  # what may be an exclusion, or a part of pasted text
 SCOPES = {"content": "content", "reasoning": "reasoning", "tools": "tool_text"}
 DEFAULT_SCOPES = ("content", "reasoning")
@@ -69,7 +72,7 @@ class SearchFilter:
         roles = _words(self.roles)
         if roles:
             wheres.append(f"m.role IN ({', '.join('?' * len(roles))})")
-            values.extend(door.text(role, "a role") for role in roles)
+            values.extend(door.role(role, "role") for role in roles)
         if self.model is not None:
             wheres.append("coalesce(m.model_id, s.model_id) = ?")
             values.append(catalog.known_model_id(self.model))
@@ -92,7 +95,7 @@ class SearchFilter:
             values.append(door.text(self.tag, "a tag").lower())
         if self.type is not None:
             wheres.append("s.session_type = ?")
-            values.append(door.text(self.type, "a type"))
+            values.append(door.session_type(self.type, "session type"))
         return wheres, values
 
 
@@ -128,16 +131,22 @@ class Hits:
 
 
 def find(query: str, filter: SearchFilter | None = None) -> Hits:
-    """Return the messages that match a query, best first; every text is a query. Raises InvalidInput, NotFound."""
+    """Return the messages that match a query, best first; every text is a query.
+
+    `filter` is a SearchFilter: roles, scopes (content, reasoning, tools), project, model, tag, type, since, until, sort
+    (relevance, newest), limit. Raises InvalidInput for a filter that cannot be, NotFound for a project or model.
+    """
     chosen = filter or SearchFilter()
+    if not isinstance(chosen, SearchFilter):
+        raise InvalidInput(f"a filter is a SearchFilter, not {type(chosen).__name__}")
     door.count(chosen.limit, "limit")
     if chosen.sort not in ("relevance", "newest"):
         raise InvalidInput(f'"{chosen.sort}" is no order', hint="--sort relevance or newest")
     text = door.text(query, "a query").replace("\ufffd", " ").strip()
     if _UNSPACED.search(text):
         return _scan(alternatives(text), chosen)
-    if not re.search(r"\w", text):
-        return _scan([([text], [])], chosen) if text.strip("*\"'()") else Hits()
+    if _SYMBOLS.fullmatch(text) or set(text.split()) <= OPERATORS:
+        return _scan([([text], [])] if text else [], chosen)
     match = match_expression(text)
     if match is None:
         return Hits()
@@ -149,7 +158,9 @@ def match_expression(text: str) -> str | None:
     """Return a query as FTS5 syntax, None where nothing is looked for; playhouse repairs whatever is odd."""
     # FTS5Model itself has no columns, so that "reasoning: x" in pasted text is words, not a column filter.
     # Of a pasted page the beginning is enough: FTS5 and the parser limit how deep an expression may be.
-    expression = FTS5Model.web_query(" ".join(text.split()[:MATCHED_WORDS]))
+    # NOT becomes a minus, for it is dropped where nothing stands before it: "NOT x" must not find x.
+    words = _NOT.sub(lambda found: found[1] or "-", " ".join(text.split()[:MATCHED_WORDS]))
+    expression = FTS5Model.web_query(words)
     return None if expression == '""' else expression
 
 
@@ -274,7 +285,7 @@ def alternatives(text: str) -> list[Terms]:
     found: list[Terms] = [([], [])]
     negated, count = False, 0
     for match in _TERM.finditer(text):
-        operator = match["word"] if match["word"] in ("AND", "OR", "NOT") else None
+        operator = match["word"] if match["word"] in OPERATORS else None
         if operator == "OR":
             found.append(([], []))
         term = (match["phrase"] if match["phrase"] is not None else match["word"].strip("()*")).strip()

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmsess import catalog, door, texts
+from llmsess import catalog, door, prices, texts
 from llmsess.db import database
 from llmsess.errors import InvalidInput, NotFound
 from llmsess.listing import Page, SessionFilter, count, find, summaries
 from llmsess.models import LanguageModel, Message, Session, SessionTag, now
-from llmsess.references import resolve
+from llmsess.references import elsewhere, resolve, same_row
 from llmsess.rows import get_row, insert_row, update_row
 from llmsess.writing import blocks, growing, message_by_id, path_to, written_in
 
@@ -59,15 +59,12 @@ def create(
             max_tokens=door.max_tokens(max_tokens),
             parameters=door.parameters(parameters),
             metadata=door.json_object(metadata, "metadata") if metadata else None,
-            session_type=_session_type(session_type, "session type"),
+            session_type=door.session_type(session_type, "session type"),
             started_at=moment,
             last_activity_at=moment,
         )
         _add_tags(row_id, tags)
     return by_id(row_id)
-
-
-_session_type = door.one_of(door.SESSION_TYPES)
 
 
 def by_id(session_id: int) -> Session:
@@ -84,19 +81,24 @@ def get(reference: str | Session) -> Session:
     Raises NotFound, Ambiguous, InvalidInput.
     """
     if isinstance(reference, Session):
-        return by_id(reference.id)
+        row = get_row(Session, reference.id)
+        if row is None or row.uuid != reference.uuid:
+            raise elsewhere("session", reference.uuid)
+        return row
     return resolve(Session, reference, "session", name=Session.title, latest=Session.last_activity_at, visible=VISIBLE)
 
 
 def id_of(reference: str | Session) -> int:
-    """Return the inner id of a session, without a query where its row is given."""
-    return int(reference.id if isinstance(reference, Session) else get(reference).id)
+    """Return the inner id of a session; raises NotFound for the row of another database."""
+    if not isinstance(reference, Session):
+        return int(get(reference).id)
+    return same_row(Session, reference, "session")
 
 
 def get_message(reference: str | Message) -> Message:
     """Return the message of that uuid or prefix, its text whole; raises NotFound, Ambiguous, InvalidInput."""
     found = resolve(Message, reference, "message", name=None, latest=Message.created_at)
-    return message_by_id(found.id)
+    return message_by_id(same_row(Message, found, "message"))
 
 
 def append(session: str | Session, role: str, content: str | Sequence[Any], **fields: Any) -> Message:
@@ -134,8 +136,8 @@ def _columns(item: Any) -> tuple[Any, Any, dict[str, Any]]:
     fields |= {"model_id": model.id}
     if item["role"] == "assistant" and fields.get("cost") is None and fields.get("status", "complete") == "complete":
         checked = door.of_message(fields)
-        usage = catalog.Usage(**{name: checked.get(name) for name in catalog.Usage._fields})
-        price = catalog.price(model, usage, at=checked.get("created_at"))
+        usage = prices.Usage(**{name: checked.get(name) for name in prices.Usage._fields})
+        price = prices.price(model, usage, at=checked.get("created_at"))
         fields |= {"cost": price.cost, "cost_source": price.source}
     return item["role"], item["content"], fields
 
@@ -164,7 +166,7 @@ def nodes(session: str | Session) -> list[Message]:
 def fork(session: str | Session, at: str | Message | None = None, *, title: str | None = None) -> Session:
     """Return a new session whose head is the session's head (or the message `at`); nothing is copied.
 
-    Raises InvalidInput where `at` is not part of the session.
+    Raises NotFound for a session or message that is not there, InvalidInput where `at` is not part of the session.
     """
     with database.atomic():
         origin = by_id(get(session).id)
@@ -205,6 +207,8 @@ def edit(
     original = get_message(message)
     owner = get(session) if session is not None else by_id(original.session_id)
     _part_of(owner, original)
+    if not door.text(content, "content").strip():
+        raise InvalidInput("a message cannot be edited into nothing")
     with growing(owner.id) as end:
         end.head_id, end.position = original.parent_id, original.position - 1
         metadata = (original.metadata or {}) | {"edited_from": original.uuid}
@@ -309,7 +313,7 @@ def delete(session: str | Session, *, dry_run: bool = False) -> Deletion:
     """Delete a session with the messages that no other session or snapshot reaches, and say how many.
 
     Its row stays hidden while others reach some of its messages, and as the tombstone of an import, so that the next
-    import does not bring it back.
+    import does not bring it back. A dry run only says. Raises NotFound, Ambiguous.
     """
     found = get(session)
     with database.atomic():

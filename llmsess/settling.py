@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from llmsess import catalog, parts, sessions, texts
-from llmsess.catalog import Usage
+from llmsess import parts, prices, sessions, texts
 from llmsess.db import database
 from llmsess.errors import DatabaseProblem, InvalidInput, NotFound, ProviderError
 from llmsess.models import Call, LanguageModel, Message, dump_json, now, parse_time, time_text
+from llmsess.prices import Usage
 from llmsess.providers import Reply
 from llmsess.recording import Recorder
 from llmsess.rows import update_row
@@ -69,7 +69,7 @@ def reply_fields(reply: Reply, model: LanguageModel, at: datetime) -> dict[str, 
         reply.input_tokens, reply.cached_input_tokens, reply.cache_write_tokens, reply.output_tokens,
         reply.reasoning_tokens,
     )  # fmt: skip
-    price = catalog.price(model, usage, at=at, reported_usd=reply.cost_usd)
+    price = prices.price(model, usage, at=at, reported_usd=reply.cost_usd)
     fields: dict[str, Any] = {
         "content": texts.clean(reply.content),
         "reasoning": texts.clean(reply.reasoning or "") or None,
@@ -88,16 +88,19 @@ def reply_fields(reply: Reply, model: LanguageModel, at: datetime) -> dict[str, 
     }  # fmt: skip
 
 
-def store(
-    message_id: int, call_id: int | None, session_id: int, message: dict[str, Any], call: dict[str, Any], status: str
-) -> None:
-    """Commit the end of a turn in one transaction."""
+_ANSWERED = "UPDATE sessions SET model_id = ? WHERE id = ? AND model_id IS NOT ?"
+
+
+def store(reply: Message, call_id: int | None, message: dict[str, Any], call: dict[str, Any], status: str) -> None:
+    """Commit the end of a turn in one transaction; the session goes on with the model that answered."""
     with database.atomic():
-        update_row(Message, message_id, **texts.stored(message))
+        update_row(Message, reply.id, **texts.stored(message))
         if call_id is not None:
             update_row(Call, call_id, **call)
-        if status != "active":  # writing ahead has set that already
-            database.execute_sql("UPDATE sessions SET status = ? WHERE id = ?", (status, session_id))
+        if status == "active":  # writing ahead has set that already
+            database.execute_sql(_ANSWERED, (reply.model_id, reply.session_id, reply.model_id))
+        else:
+            database.execute_sql("UPDATE sessions SET status = ? WHERE id = ?", (status, reply.session_id))
 
 
 # When the database cannot take a reply
@@ -139,6 +142,6 @@ def restore_aside(path: str | os.PathLike[str]) -> Message:
     call = Call.get_or_none(Call.message == message.id)
     ended = {"outcome": "ok" if fields["status"] == "complete" else "error", "ended_at": fields["completed_at"]}
     status = {"complete": "active"}.get(fields["status"], fields["status"])
-    store(message.id, call.id if call else None, message.session_id, fields, ended, status)
+    store(message, call.id if call else None, fields, ended, status)
     file.unlink()
     return message_by_id(message.id)

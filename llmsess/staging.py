@@ -11,7 +11,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from llmsess import catalog, linking, texts
+from llmsess import linking, prices, texts
 from llmsess.db import database
 from llmsess.importers.base import (
     Bad,
@@ -277,7 +277,7 @@ class _Chunk:
         if record.raw_usage:
             optional |= record.usage.fields() | {"usage": dict(record.raw_usage)}
         if record.origin == "model":
-            price = catalog.price(model, record.usage, at=record.created_at, reported_usd=record.cost_usd)
+            price = prices.price(model, record.usage, at=record.created_at, reported_usd=record.cost_usd)
             optional |= {"cost": price.cost, "cost_source": price.source, "finish_reason": record.finish_reason}
         if record.error:
             optional["error"] = texts.clean(record.error)[:MAX_ERROR_CHARACTERS]

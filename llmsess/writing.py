@@ -64,12 +64,12 @@ class End:
         self.title = row[4]
         self.latest = now()
 
-    def add(self, role: str, content: str | Sequence[Any] | None, **fields: Any) -> Message:
+    def add(self, role: str, content: str | Sequence[Any], **fields: Any) -> Message:
         """Write a message under the head, move the head to it and return it.
 
         `fields` are columns of a message. Raises InvalidInput for what a message cannot have.
         """
-        _role(role, "role")
+        door.role(role, "role")
         packed = pack(_content(content))
         values = packed.fields() | door.of_message(fields)
         if packed.parts is not None and not fields.keys().isdisjoint(("reasoning", "tool_text")):
@@ -110,12 +110,9 @@ def growing(session_id: int) -> Iterator[End]:
         end.save()
 
 
-_role = door.one_of(door.ROLES)
-
-
-def _content(content: Any) -> str | Sequence[Any] | None:
-    """Return what a message may say: a text, None, or blocks."""
-    if content is None or isinstance(content, str):
+def _content(content: Any) -> str | Sequence[Any]:
+    """Return what a message may say: a text or blocks."""
+    if isinstance(content, str):
         return content
     if not isinstance(content, (list, tuple)):
         raise InvalidInput(f"content is a text or a list of blocks, not {type(content).__name__}")

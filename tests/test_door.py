@@ -54,6 +54,10 @@ WRONG: dict[str, Callable[[Any], Any]] = {
     "price for input and one for output": lambda s: catalog.add_model("lab/x", cost_per_1k_input_tokens=5),
     'no field "nope"': lambda s: catalog.edit_model("echo/echo", nope=1),
     "a model is a text": lambda s: sessions.create(model=5),  # type: ignore[arg-type]
+    "no session type (one": lambda s: sessions.find(SessionFilter(type="x")),
+    '"bogus" is no role': lambda s: search.find("x", SearchFilter(roles="bogus")),
+    "a filter is a SearchFilter": lambda s: search.find("x", {"role": "user"}),  # type: ignore[arg-type]
+    "a reference to a session is a text": lambda s: sessions.get(s.id),
     "no NUL": lambda s: db.connect("a\0b"),
 }  # fmt: skip
 
@@ -89,7 +93,7 @@ def test_texts_are_cleaned_wherever_they_come_in(database: db.Database) -> None:
     assert (message.content, message.external_id, message.finish_reason) == ("a\ufffdb\ufffd",) * 3
     row = sessions.find(SessionFilter(project=odd, tag="t\ud800", metadata=((odd, odd),))).rows[0]
     assert (row["title"], row["tags"]) == ("a\ufffdb\ufffd", "t\ufffd")
-    assert len(search.find(odd, SearchFilter(project=odd, roles=[odd], type=odd))) == 0
+    assert len(search.find(odd, SearchFilter(project=odd, tag=odd))) == 0
 
 
 def test_a_time_may_be_iso_text_and_a_reply_with_tokens_is_priced(database: db.Database) -> None:

@@ -44,7 +44,8 @@ class SuggestingGroup(click.Group):
             import difflib
 
             near = difflib.get_close_matches(name, self.list_commands(ctx), 1)
-            guess = f' Did you mean "{near[0]}"?' if near else ""
+            prompt = ' To send a prompt: llmsess chat "...".' if ctx.parent is None else ""
+            guess = f' Did you mean "{near[0]}"?' if near else prompt
             raise click.UsageError(f'No command "{name}".{guess}', ctx)
         return super().resolve_command(ctx, args)
 
@@ -115,6 +116,9 @@ def run(args: list[str]) -> int:
     except LlmsessError as error:
         return output.show_error(error, as_json=as_json)
     except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        output.notice(error.format_message())
         return error.exit_code
     except click.ClickException as error:
         return output.show_error(_usage(error), as_json=as_json)

@@ -48,18 +48,25 @@ def session_json(row: Row) -> Row:
 
 def session_line(row: Row) -> Row:
     """Return a row of v_session_summary as a person reads it in a list."""
-    words = row["title"] or row["first_prompt"] or "(empty)"
+    words = row["title"] or row["first_prompt"] or _nameless(row)
     mark = {"interrupted": "(interrupted) ", "failed": "(failed) ", "completed": "(closed) "}.get(row["status"], "")
-    tags = "".join(f" #{tag}" for tag in (row["tags"] or "").split())
     return {
         "id": row["uuid"][:SHORT_ID],
-        "title": mark + one_line(words, TITLE_CHARACTERS) + tags,
+        "title": mark + " ".join(filter(None, (one_line(words, TITLE_CHARACTERS), _tags(row)))),
         "model": one_line(row["model"] or "", 40),
         "messages": number(row["messages"]),
         "tokens": number(row["input_tokens"] + row["output_tokens"] or None),
         "cost": _cost(row),
         "last_activity": local_time(row["last_activity_at"]),
     }
+
+
+def _tags(row: Row) -> str:
+    return " ".join(f"#{tag}" for tag in sorted((row["tags"] or "").split()))
+
+
+def _nameless(row: Row) -> str:
+    return "(untitled)" if row["messages"] else "(empty)"
 
 
 def _cost(row: Row) -> str:
@@ -137,9 +144,10 @@ def reply_json(message: Message) -> Row:
 def session_text(session: Session, messages: Sequence[Message], row: Row) -> str:
     """Return a whole conversation as a person reads it."""
     models = model_names(messages)
-    lines = [style(one_line(row["title"] or "(untitled)", 200), bold=True), style(_facts(row), dim=True)]
+    title = one_line(row["title"] or _nameless(row), 200)
+    lines = [output.wrapped(style(title, bold=True)), output.wrapped(style(_facts(row), dim=True))]
     if session.system_prompt:
-        lines += ["", style("system prompt", fg="magenta", bold=True), without_controls(session.system_prompt)]
+        lines += ["", style("system prompt", fg="magenta", bold=True), output.prose(session.system_prompt)]
     for message in messages:
         lines += ["", *message_lines(message, models)]
     return "\n".join(lines) + "\n"
@@ -153,7 +161,7 @@ def _facts(row: Row) -> str:
         row["uuid"][:SHORT_ID], row["model"], row["project"], row["status"],
         output.counted(row["messages"], "message"), tokens,
         _cost(row) + unpriced, local_time(row["last_activity_at"]),
-        " ".join(f"#{tag}" for tag in (row["tags"] or "").split()), f"from {row['source']}" if row["source"] else "",
+        _tags(row), f"from {row['source']}" if row["source"] else "",
     ]  # fmt: skip
     return " · ".join(one_line(str(fact), 80) for fact in facts if fact)
 
@@ -169,12 +177,15 @@ def message_lines(message: Message, models: dict[int, str]) -> list[str]:
         message.status if message.status != "complete" else "",
         message.origin if message.role == "user" and message.origin != "human" else "",
     ]  # fmt: skip
-    lines = [
-        f"{style(message.role, fg=colour, bold=True)} {style(' · '.join(fact for fact in facts if fact), dim=True)}"
-    ]
+    heading = style(" · ".join(fact for fact in facts if fact), dim=True)
+    lines = [output.wrapped(f"{style(message.role, fg=colour, bold=True)} {heading}")]
+    sent_with = (message.metadata or {}).get("sent_with")
+    if sent_with:
+        lines.append(style(one_line(f"(sent with {output.json_text(sent_with)})", 300), dim=True))
     if message.reasoning:
-        lines.append(style(without_controls(message.reasoning), dim=True, italic=True))
-    lines += [without_controls(text) for text in (message.content,) if text]
+        lines.append(style(output.prose(message.reasoning), dim=True, italic=True))
+    if message.content:
+        lines.append(output.prose(message.content))
     if message.tool_text:
         lines.append(style(without_controls(message.tool_text), fg="yellow"))
     if message.error:
@@ -182,24 +193,45 @@ def message_lines(message: Message, models: dict[int, str]) -> list[str]:
     return lines
 
 
+def session_markdown(messages: Sequence[Message], row: Row) -> str:
+    """Return a whole conversation as Markdown: a heading a message, and what it says as it stands."""
+    parts = [f"# {one_line(row['title'] or _nameless(row), 200)}"]
+    for message in messages:
+        moment = local_time(message.created_at)
+        parts.append(f"## {message.role}{f' · {moment}' if moment else ''}")
+        parts += [f"> {line}" for line in [(message.reasoning or "").replace("\n", "\n> ")] if line]
+        parts += [message.content] if message.content else []
+        if message.tool_text:
+            parts.append(f"````\n{message.tool_text}\n````")
+    return "\n\n".join(map(without_controls, parts))
+
+
 def tree_text(session: Session, branches: Sequence[tree.Branch]) -> str:
     """Return the branches of a session drawn as a tree."""
     lines: list[str] = []
-    waiting = [(branch, "", True) for branch in reversed(branches)]
+    waiting = _places(branches, "")
     while waiting:
-        branch, indent, is_last = waiting.pop()
-        connector = "" if not indent and len(branches) == 1 else ("└─ " if is_last else "├─ ")
-        below = indent + ("" if not connector else "   " if is_last else "│  ")
+        branch, first, below = waiting.pop()
         for i, message in enumerate(branch.messages):
-            lines.append(f"{indent if not i else below}{connector if not i else ''}{_tree_line(message, branch.main)}")
-        for head in branch.heads:
-            here = " (this)" if head.id == session.id else ""
-            lines.append(
-                style(f"{below}◆ {head.uuid[:SHORT_ID]} {one_line(head.title or '(untitled)', 60)}{here}", bold=True)
-            )
-        children = [(child, below, i == len(branch.children) - 1) for i, child in enumerate(branch.children)]
-        waiting += reversed(children)
-    return "\n".join(lines) + "\n"
+            lines.append(f"{below if i else first}{_tree_line(message, branch.main)}")
+        lines += [style(f"{below}{_tree_head(head, session)}", bold=True) for head in branch.heads]
+        waiting += _places(branch.children, below)
+    return "\n".join(lines or [_tree_head(session, session)]) + "\n"
+
+
+def _places(branches: Sequence[tree.Branch], indent: str) -> list[tuple[tree.Branch, str, str]]:
+    """Return siblings, the last first, with what stands before their first and their further lines."""
+    if len(branches) == 1:  # no fork: the line goes on
+        return [(branches[0], indent, indent)]
+    last = len(branches) - 1
+    signs = [("└─ ", "   ") if i == last else ("├─ ", "│  ") for i in range(len(branches))]
+    places = [(branch, indent + first, indent + below) for branch, (first, below) in zip(branches, signs, strict=True)]
+    return places[::-1]
+
+
+def _tree_head(head: Session, session: Session) -> str:
+    here = " (this)" if head.id == session.id else ""
+    return f"◆ {head.uuid[:SHORT_ID]} {one_line(head.title or '(untitled)', 60)}{here}"
 
 
 def _tree_line(message: Message, main: bool) -> str:

@@ -75,13 +75,18 @@ def rollback(yes: bool, dry_run: bool) -> None:
       llmsess db rollback --dry-run
     """
     from llmsess import db as databases
+    from llmsess import maintenance
 
     _open_unchecked()
-    version = databases.schema_version()
-    question = f"Go back from schema {version} in {databases.database.database}"
+    facts = maintenance.info()
+    version, rows = facts["schema_version"], facts["rows"]
+    question = f"Go back from schema {version} to {version - 1} in {facts['path']}"
+    if version == 1:
+        held = f"{output.counted(rows['sessions'], 'session')} and {output.counted(rows['messages'], 'message')}"
+        question += f", which deletes all {held} from it"
     if confirmed(question, yes=yes, dry_run=dry_run):
         undone = databases.rollback()
-        output.notice(f"Undone: {', '.join(undone)}. A copy from before is in the folder backups beside it.")
+        output.notice(f"Undone: {', '.join(undone)}. A copy from before: {maintenance.info()['backups'][-1]}")
 
 
 @db.command()
@@ -107,5 +112,6 @@ def check(format_: str | None, as_json: bool) -> None:
     for warning in report.warnings:
         output.notice(f"Warning: {warning}", fg="yellow")
     if findings:
-        raise DatabaseCorrupt(f"{len(findings)} findings", hint="restore from a backup")
+        hint = "copies lie in the folder backups beside it: llmsess db info"
+        raise DatabaseCorrupt(output.counted(len(findings), "finding"), hint=hint)
     output.notice(f"Whole: {', '.join(report.checks)}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from llmsess import catalog, providers
+from llmsess import catalog, prices, providers
 from llmsess.cli import SuggestingGroup, output
 from llmsess.cli.completion_types import MODEL
 from llmsess.cli.options import (
@@ -20,7 +20,7 @@ from llmsess.cli.options import (
     one_page,
     yes_option,
 )
-from llmsess.errors import InvalidInput
+from llmsess.errors import InvalidInput, NotFound
 from llmsess.models import NANO, LanguageModel
 
 PER_MILLION = 1_000_000  # USD per million tokens are that many nano-USD per thousand
@@ -68,8 +68,8 @@ def _settings(command: Any) -> Any:
 
 def _fields(given: dict[str, Any]) -> dict[str, Any]:
     """Return the options of `_settings()` as columns."""
-    prices = {
-        f"cost_per_1k_{kind}_tokens": None if text is None else int(catalog.parse_usd(text) * PER_MILLION)
+    given_prices = {
+        f"cost_per_1k_{kind}_tokens": None if text is None else int(prices.parse_usd(text) * PER_MILLION)
         for kind, text in (
             ("input", given["input_price"]),
             ("output", given["output_price"]),
@@ -77,7 +77,7 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
         )
     }
     parameters = {name: json_or_text(value) for name, value in given["options"]}
-    return prices | {
+    return given_prices | {
         "base_url": given["base_url"],
         "api_key_env": given["api_key_env"],
         "context_window": given["context_window"],
@@ -100,6 +100,8 @@ def add(reference: str, model_version: str | None, format_: str | None, as_json:
     """
     row = catalog.add_model(reference, model_version=model_version, **_fields(given))
     output.show_fields(_json(row), chosen_format(format_, as_json))
+    if row.base_url is None and row.provider not in providers.names():
+        output.notice("It prices what is imported; to call it, say where its server is: --base-url URL")
 
 
 @model.command("list")
@@ -220,21 +222,23 @@ def price(reference: str, format_: str | None, as_json: bool) -> None:
     Example:
       llmsess model price openai/gpt-5
     """
-    row = LanguageModel(**dict(zip(("provider", "model_name"), catalog.split_reference(reference), strict=True)))
-    row = next((known for known in catalog.find_models() if known.reference == reference), row)
+    try:
+        row = catalog.get_model(reference)
+    except NotFound:  # one that is not stored has a price in the catalogue, perhaps
+        row = LanguageModel(**dict(zip(("provider", "model_name"), catalog.split_reference(reference), strict=True)))
     figures, source = {}, None
     for kind, usage in (
-        ("input", catalog.Usage(1_000_000, output_tokens=0)),
-        ("output", catalog.Usage(0, output_tokens=1_000_000)),
+        ("input", prices.Usage(1_000_000, output_tokens=0)),
+        ("output", prices.Usage(0, output_tokens=1_000_000)),
     ):
-        found = catalog.price(row, usage)
+        found = prices.price(row, usage)
         source = found.source or source
         figures[f"{kind}_usd_per_million"] = None if found.cost is None else Decimal(found.cost) / NANO
-    record = {"model": reference, "source": source} | figures
+    record = {"model": row.reference, "source": source} | figures
     if source is None:
-        output.notice(
-            f"No price is known for {reference}: set one with llmsess model edit --input-price --output-price"
-        )
+        command = f"llmsess model edit {row.reference} --input-price USD --output-price USD, both per million tokens"
+        missing = "" if prices.has_catalogue() else "; or install the catalogue: pip install 'llmsess[providers]'"
+        output.notice(f"No price is known for {row.reference}: {command}{missing}")
     output.show_fields(record, chosen_format(format_, as_json))
 
 

@@ -48,11 +48,22 @@ def style(text: str, **styles: Any) -> str:
     return text if os.environ.get("NO_COLOR") or not is_terminal() else click.style(text, **styles)
 
 
-def wrapped(text: str, indent: str) -> str:
-    """Return styled text in lines that fit the terminal, cut between words."""
+def wrapped(text: str, indent: str = "") -> str:
+    """Return a styled line as lines that fit the terminal, cut between words; elsewhere as it is."""
+    if not is_terminal() or len(text) <= columns() // 2:  # so short that even wide characters fit
+        return indent + text
     import wcwidth  # here: few commands need it
 
-    return "\n".join(wcwidth.wrap(text, columns(), initial_indent=indent, subsequent_indent=indent))
+    return "\n".join(wcwidth.wrap(text, columns(), initial_indent=indent, subsequent_indent=indent)) or indent
+
+
+def prose(text: str) -> str:
+    """Return harmless text whose long lines are cut between words on a terminal, except those of code."""
+    lines, code = [], False
+    for line in without_controls(text).split("\n"):
+        code ^= line.startswith(("```", "~~~"))
+        lines.append(line if code or line[:1].isspace() else wrapped(line))
+    return "\n".join(lines)
 
 
 class ReaderGone(Exception):
@@ -167,6 +178,8 @@ def show_rows(rows: Sequence[Row], format: str | None, layout: Layout | None = N
         text = csv_text(rows, list(rows[0]) if rows else list(layout.headings if layout else {}))
         out(without_controls(text) if is_terminal() else text, newline=False)
     else:
+        if not rows and is_terminal():
+            notice("Nothing here.")
         how = layout or Layout({key: key.replace("_", " ") for key in (rows[0] if rows else {})})
         displayed = [display(row) if display else row for row in rows]
         headings, shown = how.headings, [{key: cell(row.get(key)) for key in how.headings} for row in displayed]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from llmsess import search as searches
-from llmsess.cli import output
+from llmsess.cli import output, table
 from llmsess.cli.completion_types import MODEL, PROJECT, TAG
 from llmsess.cli.options import chosen_format, database, format_options, moment
 
@@ -70,9 +70,10 @@ _LAYOUT = output.Layout(
 def _show(rows: list[output.Row]) -> None:
     """Write the hits for a person, the matches in colour."""
     for row in rows:
-        title = output.cell(row["session_title"] or "(untitled)")
-        facts = [row["session_id"][:8], f"{row['role']} {row['position']}", output.local_time(row["created_at"])]
+        session, message = (row[key][:8] for key in _IDS)
+        facts = [session, f"message {message}", row["role"], output.local_time(row["created_at"])]
         where = " · ".join(fact for fact in facts if fact)
+        title = table.cut(output.cell(row["session_title"] or "(untitled)"), output.columns() - len(where) - 1)
         output.out(f"{output.style(title, bold=True)} {output.style(where, dim=True)}")
         marked = re.sub(
             r"<mark>(.*?)</mark>", lambda found: output.style(found[1], fg="yellow", bold=True), row["snippet"]

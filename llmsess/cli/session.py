@@ -112,12 +112,16 @@ def show(reference: str, at: str | None, nodes: bool, format_: str | None, as_js
     row = sessions.get(reference)
     messages = sessions.nodes(row) if nodes else sessions.path(row, at=at)
     summary = sessions.summaries([row.id])[0]
+    if at is not None and chosen is None:
+        summary |= {"messages": len(messages)}
     if chosen == "json":
         settings = {"system_prompt": row.system_prompt, "parameters": row.parameters}
         record = conversation.session_json(summary) | settings
         output.show_json(record | {"messages": conversation.messages_json(messages)})
     elif chosen in ("jsonl", "csv"):
         output.show_rows(conversation.messages_json(messages), chosen)
+    elif chosen == "markdown":
+        output.out(conversation.session_markdown(messages, summary))
     else:
         output.page(conversation.session_text(row, messages, summary))
 
@@ -171,16 +175,18 @@ def fork(reference: str, at: str | None, title: str | None, format_: str | None,
 def edit(message: str, text: str | None, reference: str | None, format_: str | None, as_json: bool) -> None:
     """Replace a message by a changed version on a new branch; the old one stays in the tree.
 
-    Without TEXT, $EDITOR opens with the message.
+    Without TEXT it comes from standard input, or $EDITOR opens with the message.
 
     \b
     Example:
       llmsess session edit 7d1e "why is the sky red?"
     """
     original = sessions.get_message(message)
-    content = edited_text(original.content) if text is None else text
+    content = text if text is not None else standard_input() or edited_text(original.content)
     changed = sessions.edit(original, content, session=reference)
     output.show_fields(conversation.messages_json([changed])[0], chosen_format(format_, as_json), _brief)
+    if changed.role == "user":
+        output.notice(f"To get its answer: llmsess session retry {sessions.by_id(changed.session_id).uuid[:SHORT]}")
 
 
 @session.command()
@@ -194,7 +200,7 @@ def retry(reference: str, at: str | None, model: str | None, format_: str | None
 
     \b
     Example:
-      llmsess session retry @last -m anthropic/claude-sonnet-5
+      llmsess session retry @last -m openai/gpt-5-mini
     """
     from llmsess import chat
     from llmsess.cli.chat import Printer
@@ -294,7 +300,7 @@ def delete(references: tuple[str, ...], yes: bool, dry_run: bool) -> None:
     Example:
       llmsess session delete 3f9c --yes
     """
-    rows = [sessions.get(reference) for reference in references]
+    rows = list({row.id: row for row in map(sessions.get, references)}.values())
     for row in rows:
         would = sessions.delete(row, dry_run=True)
         shared = f", keep {would.kept} shared ones" if would.kept else ""

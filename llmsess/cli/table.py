@@ -29,15 +29,18 @@ def fitting(
             break
         kept.pop(key, None)
     room = max(_room(kept, wide, width), FLEXIBLE_WIDTH // 2)
-    return kept, [row | {flexible: _cut(row[flexible], room)} for row in rows]
+    return kept, [row | {flexible: cut(row[flexible], room)} for row in rows]
 
 
 def _room(kept: dict[str, str], wide: dict[str, int], width: int) -> int:
     return width - sum(wide[key] + 2 for key in kept if key in wide)
 
 
-def _cut(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
+    """Return a text cut to a width, at least a few columns of it, with an ellipsis."""
     import wcwidth
+
+    width = max(width, FLEXIBLE_WIDTH // 2)
 
     return text if wcwidth.width(text) <= width else f"{wcwidth.clip(text, 0, width - 1).rstrip()}…"
 

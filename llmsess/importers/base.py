@@ -26,8 +26,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
-from llmsess.catalog import Usage
 from llmsess.parts import Packed
+from llmsess.prices import Usage
 from llmsess.texts import clean
 
 CHUNK_RECORDS = 5_000  # a chunk ends after so many records,

@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmsess.catalog import Usage
 from llmsess.importers.base import (
     Bad,
     Ignored,
@@ -37,6 +36,7 @@ from llmsess.importers.base import (
 )
 from llmsess.models import reported_usd, token_count
 from llmsess.parts import pack
+from llmsess.prices import Usage
 
 NAME = "claude-code"
 DESCRIPTION = "Claude Code transcripts (.jsonl files and folders, with sub-agents; loglines exports)"

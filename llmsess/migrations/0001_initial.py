@@ -556,7 +556,9 @@ VIEWS = {
             coalesce(h.position, 0) AS messages, s.total_messages AS written_messages,
             s.total_input_tokens AS input_tokens, s.total_cached_input_tokens AS cached_input_tokens,
             s.total_cache_write_tokens AS cache_write_tokens, s.total_output_tokens AS output_tokens,
-            s.total_cost AS cost_nano_usd, s.total_cost / 1e9 AS cost_usd, s.unpriced_messages AS unpriced_messages,
+            s.total_cost AS cost_nano_usd,
+            CASE WHEN s.total_cost > 0 OR s.unpriced_messages = 0 THEN s.total_cost / 1e9 END AS cost_usd,
+            s.unpriced_messages AS unpriced_messages,
             s.source AS source, s.external_id AS external_id, parent.uuid AS parent, s.started_at AS started_at,
             s.last_activity_at AS last_activity_at,
             (SELECT substr(m.content, 1, 200) FROM messages m

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import os
 import socket
 from importlib import import_module
@@ -70,7 +71,7 @@ def get(name: str, *, compatible: bool = False) -> Provider:
     else:
         import difflib
 
-        near = difflib.get_close_matches(name, names(), 1)
+        near = difflib.get_close_matches(name, names(), 1, cutoff=0.7)
         guess = f'; did you mean "{near[0]}"?' if near else ""
         hint = f"an own server: llmsess model add {name}/NAME --base-url URL"
         raise InvalidInput(f'no provider "{name}"{guess}', hint=hint)
@@ -102,6 +103,8 @@ def _is_usable(name: str) -> bool:
     from urllib.parse import urlsplit  # here: only a person without a model waits for it
 
     base_url, key_env = describe(name)
+    if _TABLE.get(name, ("",))[0] == OPENAI and importlib.util.find_spec("openai") is None:
+        return False
     if key_env is not None:
         return has_key(key_env)
     address = urlsplit(base_url or "")

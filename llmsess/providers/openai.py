@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -270,7 +271,7 @@ def translate(error: openai.APIError, name: str, answered: bool) -> ProviderErro
             retry_after_s=retry_after_s(error.response.headers),
             billed=status >= 500,
             request_id=error.response.headers.get("x-request-id"),
-            hint="check the API key" if kind == "auth" else None,
+            hint="check the API key" if kind == "auth" else _wait(retry_after_s(error.response.headers)),
         )
     if isinstance(error, openai.APITimeoutError):
         return ProviderError(f"{name} did not answer in time", error_kind="timeout", billed=True)
@@ -307,6 +308,10 @@ def retry_after_s(headers: Any) -> float | None:
     except ValueError:
         moment = email.utils.parsedate_tz(value)
         return None if moment is None else max(0.0, email.utils.mktime_tz(moment) - time.time())
+
+
+def _wait(seconds: float | None) -> str | None:
+    return None if seconds is None else f"try again in {math.ceil(seconds)} s"
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:

@@ -1,0 +1,119 @@
+"""What a reply cost: reported by the provider > set on the model > the price catalogue at that time > unknown, never 0.
+
+The catalogue is genai-prices, offline, in the extra `providers`.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+from llmsess.errors import InvalidInput
+from llmsess.models import NANO, LanguageModel
+
+MAX_PRICE = 10**12  # nano-USD per thousand tokens, a million USD per million: more is a mistake
+
+
+class Usage(NamedTuple):
+    """The tokens of one reply; None is unknown. Input includes cached and cache-write tokens, output reasoning."""
+
+    input_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    def fields(self) -> dict[str, int | None]:
+        """Return the columns of a message."""
+        return self._asdict()
+
+
+@dataclass(frozen=True)
+class Price:
+    """What one reply cost: nano-USD and where the price comes from (provider, model, catalog); None is unknown."""
+
+    cost: int | None
+    source: str | None
+
+
+UNPRICED = Price(None, None)
+
+
+def price(
+    model: LanguageModel | None, usage: Usage, *, at: datetime | None = None, reported_usd: Decimal | None = None
+) -> Price:
+    """Return the price of a reply: reported > set on the model > catalogue at that time > unknown."""
+    if reported_usd is not None:
+        return Price(int((reported_usd * NANO).to_integral_value()), "provider")
+    if model is None or usage.input_tokens is None or usage.output_tokens is None:
+        return UNPRICED
+    own = _own_price(model, usage)
+    if own is not None:
+        return Price(own, "model")
+    nano = catalogue_price(model.provider, model.model_name, usage, at)
+    return UNPRICED if nano is None else Price(nano, "catalog")
+
+
+def _own_price(model: LanguageModel, usage: Usage) -> int | None:
+    per_input, per_output = model.cost_per_1k_input_tokens, model.cost_per_1k_output_tokens
+    if per_input is None or per_output is None:
+        return None
+    per_cached = model.cost_per_1k_cached_tokens
+    cached = usage.cached_input_tokens or 0
+    fresh = (usage.input_tokens or 0) - cached
+    total = fresh * per_input + cached * (per_input if per_cached is None else per_cached)
+    total += (usage.output_tokens or 0) * per_output
+    return int((total + 500) // 1000)
+
+
+@functools.cache
+def _catalogue() -> Any:
+    try:
+        import genai_prices
+    except ImportError:  # the extra is optional: without it nothing is known
+        return None
+    return genai_prices
+
+
+def has_catalogue() -> bool:
+    """Return whether the price catalogue is installed."""
+    return _catalogue() is not None
+
+
+def catalogue_price(provider: str, name: str, usage: Usage, at: datetime | None = None) -> int | None:
+    """Return what the price catalogue says in nano-USD, None if it does not know the model or is not installed."""
+    if provider in OFFLINE:
+        return None
+    catalogue = _catalogue()
+    if catalogue is None:
+        return None
+    tokens = catalogue.Usage(
+        input_tokens=usage.input_tokens,
+        cache_read_tokens=usage.cached_input_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        output_tokens=usage.output_tokens,
+    )
+    try:
+        known_as = _CATALOGUE_NAMES.get(provider, provider)
+        found = catalogue.calc_price(tokens, name, provider_id=known_as, genai_request_timestamp=at)
+    except (LookupError, ValueError):  # unknown provider or model, or usage that cannot be
+        return None
+    return int((found.total_price * NANO).to_integral_value())
+
+
+OFFLINE = ("echo", "scripted")  # not worth loading the catalogue for
+_CATALOGUE_NAMES = {"gemini": "google", "xai": "x-ai"}
+
+
+def parse_usd(text: str) -> Decimal:
+    """Return a price in USD; raises InvalidInput for what is none."""
+    try:
+        value = Decimal(text.strip().lstrip("$"))
+    except InvalidOperation as error:
+        raise InvalidInput(f'"{text}" is no price in USD') from error
+    if not value.is_finite() or not 0 <= value <= MAX_PRICE:
+        raise InvalidInput(f'"{text}" is no price in USD')
+    return value
