@@ -9,6 +9,7 @@ killed process leaves `streaming`, which `recover()` turns into `interrupted`. N
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,8 +22,8 @@ from llmsess.providers import Delta, Provider, Reply, Request, Turn
 from llmsess.recording import Recorder
 from llmsess.rows import get_row, insert_row, update_row
 from llmsess.settings import Settings
-from llmsess.settling import Outcome, keep_aside, settled, store
-from llmsess.writing import context_to, growing, message_by_id
+from llmsess.settling import Outcome, keep_aside, reply_fields, settled, store
+from llmsess.writing import context_to, growing, message_by_id, row_of
 
 OnDelta = Callable[[Delta], None]
 
@@ -54,16 +55,17 @@ class Route:
     api_key: str | None
 
 
-def route(model: str | LanguageModel) -> Route:
+def route(model: str | LanguageModel, *, keep: bool = True) -> Route:
     """Return where turns for the model go; raises InvalidInput, NotFound, MissingKey, MissingExtra.
 
-    A model `provider/name` that is not stored yet is stored only if its provider exists, or is an own server.
+    A model `provider/name` that is not stored yet is stored only if its provider exists, or is an own server,
+    and not at all where it is not to be kept.
     """
     if isinstance(model, str) and "/" in model:
         try:
             stored = catalog.get_model(model)
         except NotFound:
-            stored = _new_model(model)
+            stored = _new_model(model, keep)
     else:
         stored = catalog.get_model(model)
     provider = providers.get(stored.provider, compatible=stored.base_url is not None)
@@ -76,14 +78,16 @@ def route(model: str | LanguageModel) -> Route:
     return Route(stored, provider, key)
 
 
-def _new_model(reference: str) -> LanguageModel:
-    """Store a model of a known provider, or of an own server that another model names, and return it."""
-    name = catalog.split_reference(reference)[0]
-    sibling = catalog.server_of(name) if name not in providers.names() else None
-    if sibling is not None:
-        return catalog.add_model(reference, base_url=sibling.base_url, api_key_env=sibling.api_key_env)
-    providers.get(name)
-    return catalog.model_named(reference)
+def _new_model(reference: str, keep: bool) -> LanguageModel:
+    """Make a model of a known provider, or of an own server that another model names, and return it."""
+    provider, name = catalog.split_reference(reference)
+    sibling = catalog.server_of(provider) if provider not in providers.names() else None
+    if sibling is None:
+        providers.get(provider)
+    server = {"base_url": sibling.base_url, "api_key_env": sibling.api_key_env} if sibling else {}
+    if keep:
+        return catalog.add_model(reference, **server)
+    return LanguageModel(provider=provider, model_name=name, **server)
 
 
 def choose_model(session: Session | None, options: Options) -> str | LanguageModel:
@@ -97,12 +101,12 @@ def choose_model(session: Session | None, options: Options) -> str | LanguageMod
     return chosen
 
 
-def prepare(options: Options, session: Session | None = None) -> tuple[Route, Request]:
+def prepare(options: Options, session: Session | None = None, *, keep: bool = True) -> tuple[Route, Request]:
     """Return where a turn goes, and its request without turns, checked as far as it can be without sending.
 
     Raises as `route()`, and InvalidInput.
     """
-    way = route(choose_model(session, options))
+    way = route(choose_model(session, options), keep=keep)
     request = request_for(way, session, options)
     way.provider.check(request)
     return way, request
@@ -166,17 +170,28 @@ def _drained(turn: Exchange, deltas: Generator[Delta], on_delta: OnDelta | None)
     return turn.reply
 
 
-def once(prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Reply:
-    """Send a prompt without a session, store nothing of it, and return the Reply."""
-    way, request = prepare(Options(**options))
-    reply = None
+def once(prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Message:
+    """Send a prompt without a session, store nothing of it, and return the reply as a message that is no row."""
+    way, request = prepare(Options(**options), keep=False)
+    began, ttft_ms, reply = time.monotonic(), None, None
     for item in way.provider.send(replace(request, turns=[Turn("user", _prompt(prompt))])):
         if isinstance(item, Reply):
             reply = item
-        elif on_delta is not None:
+            continue
+        ttft_ms = round((time.monotonic() - began) * 1000) if ttft_ms is None else ttft_ms
+        if on_delta is not None:
             on_delta(item)
-    assert reply is not None
-    return reply
+    if reply is None:
+        raise _unended()
+    figures = {"latency_ms": round((time.monotonic() - began) * 1000), "ttft_ms": ttft_ms, "completed_at": now()}
+    said = {"role": "assistant", "origin": "model", "status": "complete", "created_at": now()}
+    message = row_of(None, said | figures | reply_fields(reply, way.model, now()))
+    message.model = way.model
+    return message
+
+
+def _unended() -> ProviderError:
+    return ProviderError("the reply never ended", error_kind="truncated", billed=True)
 
 
 def request_for(way: Route, session: Session | None, options: Options) -> Request:
@@ -235,7 +250,7 @@ class Exchange:
                     recorder.add(item)
                     yield item
             if outcome.reply is None:
-                raise ProviderError("the reply never ended", error_kind="truncated", billed=True)
+                raise _unended()
         except ProviderError as error:
             outcome = Outcome("failed", "error", error=error)
             raise

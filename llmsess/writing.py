@@ -119,8 +119,8 @@ def _content(content: Any) -> str | Sequence[Any]:
     return list(door.json_value(content, "content"))
 
 
-def row_of(row_id: int, values: dict[str, Any]) -> Message:
-    """Return a Message of values just written, without reading it back."""
+def row_of(row_id: int | None, values: dict[str, Any]) -> Message:
+    """Return a Message of values just written, without reading it back; without an id it is no row."""
     names = Message._meta.combined
     message = Message(__no_default__=1)
     message.__data__.update({field.name: None for field in Message._meta.sorted_fields})

@@ -127,6 +127,36 @@ def test_chat_as_json(run: Command) -> None:
     )
     bare = json.loads(run("chat", "hi", "-m", "echo/echo", "--json", "--no-store").out)
     assert (bare["content"], bare["session_id"], bare["output_tokens"]) == ("hi", None, 1)
+    assert list(bare) == list(reply)
+    assert (bare["id"], bare["model"], bare["latency_ms"] is not None) == (None, "echo/echo", True)
+
+
+def test_no_store_keeps_not_even_the_model(run: Command, server: ChatServer) -> None:
+    ran = run("chat", "hi", "-m", "openai/early", "--no-store")
+    assert (ran.status, ran.out) == (4, "Light scatters \n")
+    assert json.loads(run("chat", "hi", "-m", "openai/cost", "--no-store", "--json").out)["cost_usd"] == "0.00125"
+    assert json.loads(run("model", "list", "--json").out) == []
+    assert json.loads(run("stats", "summary", "--json").out)["calls"] == 0
+
+
+def test_a_continued_session_keeps_the_model_that_answered_and_what_a_turn_was_sent_with(
+    run: Command, server: ChatServer
+) -> None:
+    run("chat", "one", "-m", "echo/echo", "-s", "Be kind.", "-o", "seed", "1")
+    assert run("chat", "-c", "two", "-m", "openai/500").status == 4
+    assert run("chat", "-c", "three").out == "three\n"
+    assert (
+        run(
+            "chat", "-c", "four", "-m", "openai/echo", "-s", "Be brief.", "-o", "seed", "1", "-o", "top_p", "0.5"
+        ).status
+        == 0
+    )
+    assert run("chat", "-c", "five").out == "five\n"
+    assert [request["model"] for request in server.requests] == ["500", "echo", "echo"]
+    shown = run("show", "@last").out
+    assert '(sent with {"system_prompt": "Be brief.", "parameters": {"top_p": 0.5}})' in shown
+    assert shown.count("sent with") == 1
+    assert json.loads(run("show", "@last", "--json").out)["system_prompt"] == "Be kind."
 
 
 def test_options_of_a_chat_reach_the_server_and_the_session(run: Command, server: ChatServer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -14,7 +15,7 @@ from llmsess.cli.completion_types import MODEL, PROJECT, SESSION
 from llmsess.cli.options import database, json_or_text, standard_input, text_value
 from llmsess.errors import InvalidInput, LlmsessError
 from llmsess.models import Session
-from llmsess.providers import Delta, Reply
+from llmsess.providers import Delta
 from llmsess.texts import without_controls
 
 SETTINGS = {"temperature": float, "max_tokens": int}  # options that are columns; others go to the server as they are
@@ -48,11 +49,13 @@ class Printer:
 
 @click.command()
 @click.argument("prompt", required=False)
-@click.option("--model", "-m", shell_complete=MODEL, help="The model, as provider/name.")
-@click.option("--system", "-s", help="The system prompt; @FILE reads a file.")
+@click.option("--model", "-m", shell_complete=MODEL, help="The model, as provider/name; the session goes on with it.")
+@click.option("--system", "-s", help="The system prompt, with -c of this turn; @FILE reads a file.")
 @click.option("--continue", "-c", "continued", is_flag=True, help="Go on with the latest session.")
 @click.option("--session", "reference", shell_complete=SESSION, help="Go on with this session.")
-@click.option("-o", "--option", "options", nargs=2, multiple=True, metavar="NAME VALUE", help="A request parameter.")
+@click.option(
+    "-o", "--option", "options", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter, with -c of this turn."
+)
 @click.option("--title", help="The new session's title.")
 @click.option("--project", shell_complete=PROJECT, help="The new session's project.")
 @click.option("--tag", "tags", multiple=True, help="A tag for the new session.")
@@ -76,16 +79,16 @@ def chat(
     if not text.strip():
         raise InvalidInput("there is no prompt", hint='llmsess chat "..." or pipe it in')
     sending = _sending(given, options, stream=not no_stream)
+    session = _session(continued, reference, no_store, given, sending)
     printer = None if as_json else Printer()
-    if no_store:
-        _once(text, sending, printer, continued or reference is not None)
-        return
-    session = _session(continued, reference, given, sending)
     try:
-        reply = chats.ask(session, text, on_delta=printer, **sending)
-    except (LlmsessError, KeyboardInterrupt):
-        if printer is not None and printer.wrote:
+        ask = chats.once if session is None else functools.partial(chats.ask, session)
+        reply = ask(text, on_delta=printer, **sending)
+    except (LlmsessError, KeyboardInterrupt) as error:
+        if printer is not None and printer.wrote and not printer.last.endswith("\n"):
             output.out()
+        if isinstance(error, KeyboardInterrupt) and session is not None:
+            output.notice("What came is kept; to go on: llmsess chat -c PROMPT")
         raise
     if printer is None:
         output.show_json(conversation.reply_json(reply))
@@ -108,8 +111,14 @@ def _sending(given: dict[str, Any], options: Any, *, stream: bool) -> dict[str, 
     return sending | {"parameters": parameters}
 
 
-def _session(continued: bool, reference: str | None, given: dict[str, Any], sending: dict[str, Any]) -> Session:
-    """Return the session to go on with, or a new one."""
+def _session(
+    continued: bool, reference: str | None, no_store: bool, given: dict[str, Any], sending: dict[str, Any]
+) -> Session | None:
+    """Return the session to go on with, or a new one, None where nothing is to be kept."""
+    if no_store:
+        if continued or reference is not None:
+            raise InvalidInput("--no-store keeps nothing, so it cannot continue a session")
+        return None
     if continued and reference is not None:
         raise InvalidInput("--continue and --session name two sessions", hint="give one of them")
     if continued or reference is not None:
@@ -123,21 +132,3 @@ def _session(continued: bool, reference: str | None, given: dict[str, Any], send
         given["title"], model=model, project=given["project"], tags=given["tags"], system_prompt=sending["system"],
         parameters=sending["parameters"], **settings,
     )  # fmt: skip
-
-
-def _once(text: str, sending: dict[str, Any], printer: Printer | None, continued: bool) -> None:
-    if continued:
-        raise InvalidInput("--no-store keeps nothing, so it cannot continue a session")
-    reply = chats.once(text, on_delta=printer, **sending)
-    if printer is None:
-        output.show_json(_reply_json(reply))
-    else:
-        printer.finish(reply.content)
-
-
-def _reply_json(reply: Reply) -> output.Row:
-    """Return a reply that is not stored, with the keys of a stored one."""
-    names = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
-    figures = {name: getattr(reply, name) for name in (*names, "finish_reason")}
-    said = {"session_id": None, "id": None, "role": "assistant", "status": "complete", "content": reply.content}
-    return said | {"reasoning": reply.reasoning, "model": reply.model} | figures
