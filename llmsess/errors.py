@@ -3,6 +3,7 @@
     LlmsessError                    exit 1
     ├── Conflict                    1  a name is taken, a state forbids it
     ├── MissingExtra                1  an optional dependency is not installed
+    ├── Unrecognised                1  a file of no known format
     ├── InvalidInput                2  a value or reference that cannot mean anything
     │   └── Ambiguous               2  a reference that means several things
     ├── NotFound                    3
@@ -54,6 +55,11 @@ class MissingExtra(LlmsessError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed", hint=f"pip install 'llmsess[{extra}]'")
         self.package, self.extra = package, extra
+
+
+class Unrecognised(LlmsessError):
+    kind = "unrecognised"
+    hint = "llmsess import --formats"
 
 
 class InvalidInput(LlmsessError):

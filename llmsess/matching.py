@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -35,11 +35,15 @@ class Report(Protocol):
 class ImportFile:
     """The file being entered, and what is known of it across its chunks."""
 
-    def __init__(self, source: Source, importer: Importer, report: Report, keep_raw: bool) -> None:
-        self.format, self.report, self.keep_raw = importer.NAME, report, keep_raw
+    def __init__(
+        self, source: Source, importer: Importer, report: Report, *, keep_raw: bool = True, undelete: bool = False
+    ) -> None:
+        self.format, self.report, self.keep_raw, self.undelete = importer.NAME, report, keep_raw, undelete
         self.id = self._begin(source)
         self.sessions: set[int] = set()  # ours, of this file
         self.repeated: set[int] = set()  # of other files, whose messages this one repeats
+        self.deleted: set[str] = set()  # sessions that a person deleted here
+        self.told: set[str] = set()  # titles of this file
         self.models: dict[str, LanguageModel] = {}
         self.projects: dict[str, int] = {}
 
@@ -109,6 +113,27 @@ _GROWTH = """
         s.head_id IS NULL OR m.external_id IS NOT NULL, s.title, s.last_activity_at, s.started_at
     FROM sessions s LEFT JOIN messages m ON m.id = s.head_id
 """
+
+
+def find_same(
+    record: MessageRecord, candidates: list[Known], session_id: int | None, logged: dict[int, Logged]
+) -> Known | None:
+    """Return the message we have that the record is: of its session, or equal, or what its line became before."""
+    for known in candidates:
+        if known.session_id == session_id:
+            return known
+    this = (record.role, record.weight, record.opening)
+    for known in candidates:
+        if (known.role, known.length, known.opening) == this:
+            return known
+    before = logged.get(record.records[0].line) if record.records else None
+    return next((known for known in candidates if before and known.id == before.message_id), None)
+
+
+def dispositions(record: MessageRecord, disposition: str) -> Iterator[tuple[InputRecord, str]]:
+    """Yield the input records of a message with what each became: further ones are merged into what the first is."""
+    for i, part in enumerate(record.records):
+        yield part, "merged" if i and disposition == "imported" else disposition
 
 
 def is_newer(record: MessageRecord, known: Known) -> bool:

@@ -25,13 +25,23 @@ from llmsess.importers.base import (
     TitleRecord,
     chunks,
 )
-from llmsess.matching import Growth, ImportFile, Known, Report, find_growths, find_known, is_newer, logged_lines
+from llmsess.matching import (
+    Growth,
+    ImportFile,
+    Known,
+    Report,
+    dispositions,
+    find_growths,
+    find_known,
+    find_same,
+    is_newer,
+    logged_lines,
+)
 from llmsess.models import Message, dump_json, new_uuid, time_text
 from llmsess.rows import update_row
 from llmsess.writing import TITLE_CHARACTERS, keep_attachments
 
 MAX_ERROR_CHARACTERS = 300
-
 
 _STAGED = (
     "id", "uuid", "session_id", "sequence_number", "parent_id", "parent_external_id", "position", "role", "origin",
@@ -63,9 +73,12 @@ _GROW = """
 """
 
 
-def enter(source: Source, importer: Importer, report: Report, *, keep_raw: bool = True) -> None:
-    """Enter a file's records into the database and count in the report what became of them."""
-    file = ImportFile(source, importer, report, keep_raw)
+def enter(source: Source, importer: Importer, report: Report, **options: bool) -> None:
+    """Enter a file's records into the database and count in the report what became of them.
+
+    `options` are keep_raw, to keep the raw records, and undelete, to bring back sessions that were deleted here.
+    """
+    file = ImportFile(source, importer, report, **options)
     columns = ", ".join(_STAGED)
     database.execute_sql(f"CREATE TEMP TABLE IF NOT EXISTS staged ({columns})")
     for items in chunks(importer.read(source)):
@@ -121,6 +134,9 @@ class _Chunk:
         growth = self.growths.get(record.external_id)
         if growth is None:
             growth = self.growths[record.external_id] = self.make(record)
+        elif growth.deleted and self.file.undelete:
+            database.execute_sql("UPDATE sessions SET status = 'active' WHERE id = ?", (growth.id,))
+            growth.deleted = False
         self.file.sessions.add(growth.id)
 
     def make(self, record: SessionRecord) -> Growth:
@@ -159,15 +175,17 @@ class _Chunk:
 
     def title(self, item: TitleRecord) -> None:
         """Give a title once: a person's later renaming must survive the next import."""
-        if linking.is_told(item):
+        key = linking.title_key(item)
+        if key in self.file.told or linking.is_told(item):
             self.log(item.record, "duplicate", None, None)
             return
+        self.file.told.add(key)
         self.write_messages()
         external_id = linking.titled_session(self.file.format, item)
         if external_id is not None:
             growth = self.growth(external_id)
             growth.title, growth.dirty = texts.clean(item.title), True
-        record = item.record._replace(external_id=linking.title_key(item))
+        record = item.record._replace(external_id=key)
         self.log(record, "merged", None, None if external_id is not None else linking.WAITING, keep=True)
 
     # Messages
@@ -175,8 +193,11 @@ class _Chunk:
     def message(self, record: MessageRecord) -> None:
         self.file.report.messages += 1
         growth = self.growth(record.session)
-        known = self.same(record, growth.id)
+        known = find_same(record, self.known.get(record.external_id, []), growth.id, self.logged)
+        if known is not None and known.session_id != growth.id:
+            self.file.repeated.add(known.session_id)
         if growth.deleted:
+            self.left_deleted(record)
             self.log_all(record, "ignored", None)
         elif known is None:
             self.log_all(record, "imported", self.stage(record, growth))
@@ -187,19 +208,12 @@ class _Chunk:
             self.arrive(growth, known)
             self.log_all(record, "duplicate", known.id)
 
-    def same(self, record: MessageRecord, session_id: int) -> Known | None:
-        """Return the message we have that the record is, if any: of its session, or equal, or what it became before."""
-        candidates = self.known.get(record.external_id, [])
-        for known in candidates:
-            if known.session_id == session_id:
-                return known
-        this = (record.role, record.weight, record.opening)
-        for known in candidates:
-            if (known.role, known.length, known.opening) == this:
-                self.file.repeated.add(known.session_id)
-                return known
-        before = self.logged.get(record.records[0].line) if record.records else None
-        return next((known for known in candidates if before and known.id == before.message_id), None)
+    def left_deleted(self, record: MessageRecord) -> None:
+        """Say once of a session that it stays deleted."""
+        if record.session not in self.file.deleted and record.records:
+            self.file.deleted.add(record.session)
+            problem = f"session {record.session} was deleted here; --undelete brings it back"
+            self.file.report.add_problem(record.records[0].line, problem)
 
     def parent(self, record: MessageRecord, session_id: int) -> Known | None:
         """Return the message the record hangs on: of its session, or of one that this file repeats."""
@@ -295,9 +309,9 @@ class _Chunk:
     # Ledger
 
     def log_all(self, record: MessageRecord, disposition: str, message_id: int | None) -> None:
-        """Log the records of a message: the first as what it became, further ones as merged into it."""
-        for i, part in enumerate(record.records):
-            self.log(part, "merged" if i and disposition == "imported" else disposition, message_id, None)
+        """Log the records of a message as what they became."""
+        for part, became in dispositions(record, disposition):
+            self.log(part, became, message_id, None)
 
     def log(
         self, record: InputRecord, disposition: str, message_id: int | None, problem: str | None, keep: bool = False

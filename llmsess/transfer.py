@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llmsess import importers, staging
-from llmsess.errors import InvalidInput, NotFound
-from llmsess.importers.base import Bad, Ignored, Importer, Item, MessageRecord, SessionRecord, Source, TitleRecord
+from llmsess import importers, staging, surveying
+from llmsess.errors import InvalidInput, NotFound, Unrecognised
+from llmsess.importers.base import Importer, Source
 
 DISPOSITIONS = ("imported", "merged", "duplicate", "ignored", "bad")
 PROBLEMS_KEPT = 1_000  # of one source, in the report; every bad record is in import_records
@@ -43,6 +43,7 @@ class ImportReport:
     """What an import did, file by file."""
 
     sources: list[SourceReport] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)  # files of no known format, in the folders
 
     def totals(self) -> dict[str, int]:
         """Return the sums over all sources: sources, sessions, messages, and each disposition."""
@@ -65,74 +66,72 @@ def run(
     *,
     dry_run: bool = False,
     keep_raw: bool = True,
+    undelete: bool = False,
     on_source: Callable[[SourceReport], None] | None = None,
 ) -> ImportReport:
     """Import files and folders of a format, or of whichever they have with "auto"; return what became of each record.
 
-    Folders are searched for files of the format. A dry run reads and counts and changes nothing. Raises NotFound for a
-    path that is missing, InvalidInput for a file of no known format.
+    Folders are searched for files of the format. A dry run reads and counts and changes nothing. `undelete` brings back
+    sessions that were deleted here. Raises NotFound for a path that is missing, Unrecognised for a file of no known
+    format or of another one, InvalidInput for one that cannot be read.
     """
     report = ImportReport()
-    for source, importer in list(plan(format, paths)):
+    for source, importer in list(plan(format, paths, report.skipped)):
         found = SourceReport(str(source.path), importer.NAME)
         report.sources.append(found)
         if dry_run:
-            _count(importer.read(source), found)
+            surveying.survey(source, importer, found, undelete=undelete)
         else:
-            staging.enter(source, importer, found, keep_raw=keep_raw)
+            staging.enter(source, importer, found, keep_raw=keep_raw, undelete=undelete)
         if on_source is not None:
             on_source(found)
     return report
 
 
-def plan(format: str, paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[Source, Importer]]:
-    """Yield the files to read with their importers, checked before anything is read."""
+def plan(
+    format: str, paths: str | Path | Iterable[str | Path], skipped: list[str] | None = None
+) -> Iterator[tuple[Source, Importer]]:
+    """Yield the files to read with their importers, checked before anything is read; add to `skipped` the others."""
     wanted = None if format == "auto" else importers.get(format)
     for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
         if "\0" in str(path) or not path.exists():
             raise NotFound("file", str(path), hint="check the path")
+        if path.is_file():
+            source = Source(path.absolute())
+            yield source, _of_file(source, wanted)
+            continue
         found = 0
         for file in _files(path):
             source = Source(file.absolute())
-            try:
-                importer = wanted if wanted and (path.is_file() or wanted.matches(source.head())) else None
-                if wanted is None:
-                    importer = importers.detect(source)
-            except (OSError, EOFError, zlib.error) as error:
-                raise InvalidInput(f"{file} cannot be read: {error}") from error
-            if importer is not None:
+            importer = _looked_at(source)
+            if importer is not None and wanted in (None, importer):
                 found += 1
                 yield source, importer
+            elif skipped is not None:
+                skipped.append(str(file))
         if not found:
-            trouble = "has no format that is known" if path.is_file() else "has no file of a known format in it"
-            raise InvalidInput(f"{path} {trouble}", hint="llmsess import --formats")
+            raise Unrecognised(f"{path} has no file of {'a known format' if wanted is None else format} in it")
+
+
+def _of_file(source: Source, wanted: Importer | None) -> Importer:
+    """Return the importer for a file that was named: the wanted one, unless the file is plainly of another format."""
+    looked_at = _looked_at(source)
+    if wanted is None:
+        if looked_at is None:
+            raise Unrecognised(f"{source.path} has no format that is known")
+        return looked_at
+    if looked_at not in (None, wanted) and not wanted.matches(source.head()):
+        raise Unrecognised(f"{source.path} is no {wanted.NAME} but {looked_at.NAME}", hint="llmsess import auto PATH")
+    return wanted
+
+
+def _looked_at(source: Source) -> Importer | None:
+    try:
+        return importers.detect(source)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidInput(f"{source.path} cannot be read: {error}") from error
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
     found = [file for file in path.rglob("*") if file.suffix in (".json", ".jsonl", ".gz") and file.is_file()]
     return sorted(file for file in found if not file.name.endswith(".meta.json"))
-
-
-def _count(items: Iterator[Item], report: SourceReport) -> None:
-    """Count what a file contains, without a database; a dry run calls every readable record imported."""
-    seen: set[str] = set()
-    for item in items:
-        if isinstance(item, SessionRecord):
-            seen.add(item.external_id)
-        elif isinstance(item, MessageRecord):
-            report.messages += 1
-            for i, _ in enumerate(item.records):
-                report.records["merged" if i else "imported"] += 1
-        elif isinstance(item, TitleRecord):
-            report.records["merged"] += 1
-        else:
-            _count_other(item, report)
-    report.sessions = len(seen)
-
-
-def _count_other(item: Ignored | Bad, report: SourceReport) -> None:
-    report.records["bad" if isinstance(item, Bad) else "ignored"] += 1
-    if item.problem:
-        report.add_problem(item.record.line, item.problem)

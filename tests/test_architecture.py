@@ -42,7 +42,8 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "matching": LOW | {"catalog", "importers"},
     "linking": LOW | {"importers"},
     "staging": LOW | {"prices", "importers", "linking", "matching", "parts", "writing"},
-    "transfer": LOW | {"importers", "staging"},
+    "surveying": LOW | {"importers", "linking", "matching"},
+    "transfer": LOW | {"importers", "staging", "surveying"},
     "exporters": {"errors"},
     "migrations": set(),
 }

@@ -385,6 +385,33 @@ def test_a_deleted_session_does_not_come_back(database: db.Database, file: Path)
     assert Message.select().count() == 0
 
 
+def test_a_deleted_session_comes_back_when_asked(database: db.Database, file: Path) -> None:
+    transfer.run("auto", file)
+    sessions.delete("@last")
+    report = transfer.run("auto", file)
+    assert [problem for _, problem in report.sources[0].problems] == [
+        f"session {SESSION} was deleted here; --undelete brings it back"
+    ]
+    assert counts(transfer.run("auto", file, undelete=True, dry_run=True)) == {"imported": 4, "merged": 2}
+    assert counts(transfer.run("auto", file, undelete=True)) == {"imported": 4, "merged": 2}
+    assert len(said()) == 4
+    assert sessions.get("@last").title == "Fix the bug"
+    whole()
+
+
+def test_a_dry_run_says_what_the_run_does(database: db.Database, tmp_path: Path) -> None:
+    full = [*talk(), line("u3", "a4", "user", "more"), {"type": "summary", "summary": "T", "leafUuid": "a4"}, "{torn"]
+    other = tmp_path / "log.jsonl"
+    file = tmp_path / f"{SESSION}.jsonl"
+    for lines, log in ((3, 1), (7, 2), (9, 3), (9, 3)):
+        write(file, *full[:lines])
+        write(other, *[chat("a", "b"), chat("a", "b", "c"), chat("x"), chat("a", "b")][: log + 1])
+        before = everything()
+        dry = [counts(transfer.run("auto", path, dry_run=True)) for path in (file, other)]
+        assert everything() == before
+        assert dry == [counts(transfer.run("auto", path)) for path in (file, other)]
+
+
 def test_what_a_person_added_to_an_imported_session_stays_at_its_head(database: db.Database, file: Path) -> None:
     transfer.run("auto", [file])
     sessions.append("@last", "user", "my own words")
@@ -423,12 +450,15 @@ def test_folders_zipped_files_and_wrong_paths(database: db.Database, file: Path,
     assert [Path(source.path).name for source in report.sources] == [f"{SESSION}.jsonl.gz"]
     with pytest.raises(errors.NotFound):
         transfer.run("auto", [tmp_path / "absent"])
-    with pytest.raises(errors.InvalidInput, match="no format"):
+    with pytest.raises(errors.Unrecognised, match="no format"):
         transfer.run("auto", [folder / "notes.json"])
+    assert [Path(path).name for path in report.skipped] == ["empty.jsonl", "notes.json"]
+    with pytest.raises(errors.Unrecognised, match="is no openai-chat but claude-code"):
+        transfer.run("openai-chat", file)
     with pytest.raises(errors.InvalidInput, match='did you mean "claude-code"'):
         transfer.run("claude-cod", [file])
     (tmp_path / "none").mkdir()
-    with pytest.raises(errors.InvalidInput, match="no file"):
+    with pytest.raises(errors.Unrecognised, match="no file"):
         transfer.run("auto", [tmp_path / "none"])
 
 
@@ -602,7 +632,7 @@ def test_every_importer_survives_files_that_are_cut_shuffled_or_no_text(
         for _ in range(2):
             try:
                 report = transfer.run(name, [file])
-            except errors.InvalidInput as error:
+            except (errors.InvalidInput, errors.Unrecognised) as error:
                 assert label in str(error) and "\n" not in str(error)
             else:
                 assert sum(report.sources[0].records.values()) <= 2 * len(SPECIMENS[name]) + 12

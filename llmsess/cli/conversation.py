@@ -137,8 +137,8 @@ def messages_json(messages: Sequence[Message]) -> list[Row]:
 
 def reply_json(message: Message) -> Row:
     """Return a reply as `chat --json` has it: the message, and its session where it is stored."""
-    if message.get_id() is None:
-        named = {"model": message.model.reference}
+    if message.__data__["id"] is None:
+        named = {"model": message.model.reference if message.model else None}
         return {"session_id": None, "session_title": None} | messages_json([message])[0] | named
     session = sessions.by_id(message.session_id)
     return {"session_id": session.uuid, "session_title": session.title} | messages_json([message])[0]

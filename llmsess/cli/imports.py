@@ -10,6 +10,7 @@ from llmsess.cli.options import database
 from llmsess.errors import InvalidInput, SomeFailed
 
 PROBLEMS_SHOWN = 20
+SKIPPED_SHOWN = 5
 
 
 @click.command("import")
@@ -17,12 +18,14 @@ PROBLEMS_SHOWN = 20
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Read and count, store nothing.")
 @click.option("--no-raw", is_flag=True, help="Do not keep the raw records.")
+@click.option("--undelete", is_flag=True, help="Bring back sessions that were deleted here.")
 @click.option("--formats", is_flag=True, help="List the formats.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 @database
 def import_(
-    format_: str | None, paths: tuple[str, ...], dry_run: bool, no_raw: bool, formats: bool, as_json: bool
-) -> None:
+    format_: str | None, paths: tuple[str, ...], dry_run: bool, no_raw: bool, undelete: bool, formats: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Import files or folders of another tool. FORMAT is a name, or auto to tell it by the content.
 
     Importing the same again changes nothing; a file that has grown adds what is new.
@@ -39,7 +42,8 @@ def import_(
     if format_ is None or not paths:
         raise InvalidInput("an import needs a FORMAT and a PATH", hint="llmsess import auto PATH, or --formats")
     on_source = None if as_json else _show_source
-    report = transfer.run(format_, paths, dry_run=dry_run, keep_raw=not no_raw, on_source=on_source)
+    options = {"dry_run": dry_run, "keep_raw": not no_raw, "undelete": undelete}
+    report = transfer.run(format_, paths, on_source=on_source, **options)
     if as_json:
         output.show_json(_json(report))
     else:
@@ -47,9 +51,17 @@ def import_(
         output.out(
             f"{output.counted(totals['sources'], 'file')}, {_counts(totals)}" + (" (dry run)" if dry_run else "")
         )
+    if report.skipped:
+        output.notice(
+            f"{output.counted(len(report.skipped), 'file')} left out, of no known format: {_some(report.skipped)}"
+        )
     if report.failed:
         bad = report.totals()["bad"]
         raise SomeFailed(f"{output.counted(bad, 'record')} could not be read; everything else was")
+
+
+def _some(paths: list[str]) -> str:
+    return ", ".join(paths[:SKIPPED_SHOWN]) + (", ..." if len(paths) > SKIPPED_SHOWN else "")
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -82,4 +94,4 @@ def _json(report: transfer.ImportReport) -> output.Row:
         }
         for source in report.sources
     ]
-    return {"sources": sources, "totals": report.totals()}
+    return {"sources": sources, "totals": report.totals(), "skipped": report.skipped}

@@ -1,0 +1,68 @@
+"""What an import would make of a file's records, told without writing anything."""
+
+from __future__ import annotations
+
+from llmsess import linking
+from llmsess.db import database
+from llmsess.importers.base import Bad, Importer, Item, MessageRecord, SessionRecord, Source, TitleRecord, chunks
+from llmsess.matching import Report, dispositions, find_growths, find_known, find_same, is_newer, logged_lines
+
+
+def survey(source: Source, importer: Importer, report: Report, *, undelete: bool = False) -> None:
+    """Count in the report what an import of the file would make of each record."""
+    looking = _Survey(source, importer.NAME, report, undelete)
+    for items in chunks(importer.read(source)):
+        looking.take(items)
+    report.sessions = len(looking.sessions)
+
+
+class _Survey:
+    """What is known of a file across its chunks."""
+
+    def __init__(self, source: Source, format: str, report: Report, undelete: bool) -> None:
+        self.format, self.report, self.undelete = format, report, undelete
+        self.sessions: set[str] = set()
+        self.seen: set[int] = set()  # hashes of messages that would be new
+        self.told: set[str] = set()  # titles that would be
+        sql = "SELECT id FROM import_sources WHERE path = ? AND format = ?"
+        row = database.execute_sql(sql, (str(source.path), format)).fetchone()
+        self.source_id = row[0] if row else 0
+
+    def take(self, items: list[Item]) -> None:
+        messages = [item for item in items if isinstance(item, MessageRecord)]
+        self.known = find_known(self.format, {item.external_id for item in messages})
+        self.growths = find_growths(self.format, {item.session for item in messages})
+        self.logged = logged_lines(self.source_id, items)
+        for item in items:
+            if isinstance(item, SessionRecord):
+                self.sessions.add(item.external_id)
+            elif isinstance(item, MessageRecord):
+                self.report.messages += 1
+                for _, disposition in dispositions(item, self.disposition(item)):
+                    self.report.records[disposition] += 1
+            elif isinstance(item, TitleRecord):
+                self.report.records["duplicate" if self.is_told(item) else "merged"] += 1
+            else:
+                self.report.records["bad" if isinstance(item, Bad) else "ignored"] += 1
+                if item.problem:
+                    self.report.add_problem(item.record.line, item.problem)
+
+    def disposition(self, record: MessageRecord) -> str:
+        """Return what a message would become."""
+        growth = self.growths.get(record.session)
+        if growth is not None and growth.deleted and not self.undelete:
+            return "ignored"
+        candidates = self.known.get(record.external_id, [])
+        same = find_same(record, candidates, growth.id if growth else None, self.logged)
+        if same is not None:
+            return "merged" if is_newer(record, same) else "duplicate"
+        key = hash((record.session, record.external_id))
+        disposition = "duplicate" if key in self.seen else "imported"
+        self.seen.add(key)
+        return disposition
+
+    def is_told(self, item: TitleRecord) -> bool:
+        key = linking.title_key(item)
+        known = key in self.told or linking.is_told(item)
+        self.told.add(key)
+        return known
