@@ -16,7 +16,7 @@ from typing import Any
 
 from llmsess import catalog, door, owners, providers, sessions, texts
 from llmsess.db import database
-from llmsess.errors import DatabaseProblem, InvalidInput, MissingKey, NotFound, ProviderError, UnsavedReply
+from llmsess.errors import Conflict, DatabaseProblem, InvalidInput, MissingKey, NotFound, ProviderError, UnsavedReply
 from llmsess.models import Call, LanguageModel, Message, Session, now, parse_time, time_text
 from llmsess.providers import Delta, Provider, Reply, Request, Turn
 from llmsess.recording import Recorder
@@ -174,7 +174,7 @@ def once(prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Mes
     """Send a prompt without a session, store nothing of it, and return the reply as a message that is no row."""
     way, request = prepare(Options(**options), keep=False)
     began, ttft_ms, reply = time.monotonic(), None, None
-    for item in way.provider.send(replace(request, turns=[Turn("user", _prompt(prompt))])):
+    for item in way.provider.answer(replace(request, turns=[Turn("user", _prompt(prompt))])):
         if isinstance(item, Reply):
             reply = item
             continue
@@ -243,7 +243,7 @@ class Exchange:
         recorder = Recorder(self.reply.id)
         outcome = Outcome("complete", "ok")
         try:
-            for item in self.way.provider.send(request):
+            for item in self.way.provider.answer(request):
                 if isinstance(item, Reply):
                     outcome.reply = item
                 else:
@@ -281,12 +281,14 @@ class Exchange:
 
     def settle(self, outcome: Outcome, recorder: Recorder) -> None:
         """Commit the end of the turn; where the database cannot take it, keep it in a side file."""
+        if owners.me() != self.reply.owner:  # a forked child leaves its parent's reply alone
+            return
         message, call, status = settled(outcome, recorder, self.way.model)
         if self.overrides:
             message["metadata"] = (message.get("metadata") or {}) | {"sent_with": self.overrides}
         try:
             store(self.reply, self.call_id, message, call, status)
-        except DatabaseProblem as error:
+        except (DatabaseProblem, Conflict) as error:
             raise UnsavedReply(str(keep_aside(self.reply.uuid, message)), error.message) from error
         self.reply.__data__.update(message)
 

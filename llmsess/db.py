@@ -45,10 +45,13 @@ PRAGMAS = (
     ("journal_size_limit", 64 * 1024 * 1024),
 )
 driver: Any = vars(peewee)["sqlite3"]  # pysqlite3 where it is installed and newer
-DRIVER_ERRORS: tuple[type[Exception], ...] = (peewee.DatabaseError, driver.Error, standard_sqlite3.Error)
+DRIVER_ERRORS: tuple[type[Exception], ...] = (
+    peewee.DatabaseError, driver.Error, standard_sqlite3.Error, UnicodeDecodeError,  # the last of a damaged schema
+)  # fmt: skip
+TROUBLES: tuple[type[Exception], ...] = (errors.DatabaseProblem, *DRIVER_ERRORS)
 _MEANINGS = (
     (("locked", "busy"), errors.DatabaseLocked, "the database {path} stayed locked for {timeout} s"),
-    (("malformed", "not a database", "corrupt", "vtable constructor failed"), errors.DatabaseCorrupt,
+    (("malformed", "not a database", "corrupt", "vtable constructor failed", "can't decode"), errors.DatabaseCorrupt,
      "the database {path} is damaged or not a database: {text}"),
     (("readonly",), errors.DatabaseReadOnly, "the database {path} cannot be written"),
     (("full", "disk i/o error"), errors.DatabaseFull, "the database {path} could not be written: {text}"),
@@ -58,6 +61,8 @@ _MEANINGS = (
 
 class Database(SqliteDatabase):
     """peewee's SqliteDatabase, whose errors are ours and whose rollback survives a rollback by SQLite itself."""
+
+    inode = 0  # of the open file
 
     def translate(self, error: Exception) -> Exception:
         """Return our error for one of the driver's, or the error itself where it has no meaning to a person."""
@@ -99,10 +104,21 @@ class Database(SqliteDatabase):
         return bool(super().connect(reuse_if_open))
 
     def _connect(self) -> Any:
+        if not os.path.exists(self.database):  # _open() has made it: SQLite would make another, readable to all
+            raise errors.DatabaseProblem(f"the database {self.database} is gone")
         with self.translated():
             return super()._connect()  # type: ignore[misc]
 
+    def is_there(self) -> bool:
+        """Return whether the open file is still the one of that name."""
+        try:
+            return os.stat(self.database).st_ino == self.inode
+        except OSError:
+            return False
+
     def begin(self, lock_type: str | None = None) -> None:
+        if not self.deferred and not self.is_there():  # what a file without a name holds is lost with the process
+            raise errors.DatabaseProblem(f"the database {self.database} was deleted or replaced while it was open")
         with self.translated():
             super().begin(lock_type)
 
@@ -147,16 +163,27 @@ def connect(path_or_url: str | os.PathLike[str] | None = None) -> Database:
     are a path and `sqlite:///path`. Calling it again with the same path does nothing. Raises DatabaseNewer,
     DatabaseForeign, DatabaseCorrupt, DatabaseReadOnly, DatabaseLocked.
     """
-    path = _resolve(path_or_url)
-    if database.database == str(path) and not database.is_closed():
-        return database
-    _open(path)
-    version = schema_version()
-    if version < SCHEMA_VERSION:
-        migrate()
-    else:
-        _set_journal_mode()
+    with _file_troubles(path_or_url):
+        path = _resolve(path_or_url)
+        if database.database == str(path) and not database.is_closed():
+            return database
+        _open(path)
+        version = schema_version()
+        if version < SCHEMA_VERSION:
+            migrate()
+        else:
+            _set_journal_mode()
     return database
+
+
+@contextlib.contextmanager
+def _file_troubles(path: object) -> Iterator[None]:
+    """Run a block in which trouble with files is trouble with the database."""
+    try:
+        yield
+    except OSError as error:
+        name = "of the environment" if path is None else path
+        raise errors.DatabaseProblem(f"the database {name} cannot be used: {error}") from error
 
 
 def open_unchecked(path_or_url: str | os.PathLike[str] | None = None) -> Database:
@@ -164,11 +191,12 @@ def open_unchecked(path_or_url: str | os.PathLike[str] | None = None) -> Databas
 
     Raises NotFound if there is no file.
     """
-    path = _resolve(path_or_url)
-    if not path.exists():
-        raise errors.NotFound("database", str(path), hint="the first command that writes makes it")
-    _open(path)
-    schema_version()
+    with _file_troubles(path_or_url):
+        path = _resolve(path_or_url)
+        if not path.exists():
+            raise errors.NotFound("database", str(path), hint="the first command that writes makes it")
+        _open(path)
+        schema_version()
     return database
 
 
@@ -181,7 +209,7 @@ def _resolve(path_or_url: str | os.PathLike[str] | None) -> Path:
         if scheme != "sqlite":
             raise errors.InvalidInput(f"databases of the kind {scheme}:// are not supported", hint="use a file")
         text = text[1:] if text.startswith("/") else text
-    return Settings.load(text).db.absolute()
+    return Settings.load(text).db.resolve()  # one name, so that one lock guards it
 
 
 def _open(path: Path) -> None:
@@ -189,6 +217,7 @@ def _open(path: Path) -> None:
         database.close()
     _prepare_file(path)
     database.init(str(path), pragmas=PRAGMAS, timeout=BUSY_TIMEOUT_S)
+    database.inode = path.stat().st_ino
     database.connect()
 
 
@@ -306,7 +335,7 @@ def _versioned(change: Callable[[Any], list[str]], until: int | None) -> list[st
     from playhouse.migrations import Runner
 
     path = Path(database.database)
-    with FileLock(f"{path}.lock", mode=0o600):
+    with _file_troubles(path), FileLock(f"{path}.lock", mode=0o600):
         database.close()  # what was read before the lock may be old
         database.connect()
         version = schema_version()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -41,10 +42,16 @@ role, session_type = one_of(ROLES), one_of(SESSION_TYPES)
 
 def count(value: Any, name: str) -> int:
     """Return a whole number from 0 on."""
-    found = token_count(value)
-    if found is None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
         raise InvalidInput(f"{name} is a whole number from 0 on, not {texts.one_line(repr(value), 40)}")
-    return found
+    return value
+
+
+def tokens(value: Any, name: str) -> int:
+    """Return how many tokens one message may have."""
+    if token_count(count(value, name)) is None:
+        raise InvalidInput(f"{name} of {value} cannot be")
+    return int(value)
 
 
 def moment(value: Any, name: str) -> datetime:
@@ -64,12 +71,12 @@ def moment_text(value: Any, name: str) -> str:
 
 
 def json_value(value: Any, name: str) -> Any:
-    """Return what JSON can hold."""
+    """Return what JSON can hold, its texts clean."""
     try:
-        dump_json(value)
-    except (TypeError, RecursionError) as error:
+        text = dump_json(value)
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{name} is no JSON: {error}") from error
-    return value
+    return json.loads(text) if "\ufffd" in text else value
 
 
 def json_object(value: Any, name: str) -> dict[str, Any]:
@@ -116,7 +123,8 @@ _TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "origin": one_of(ORIGINS),
     "status": one_of(STATUSES),
-    **dict.fromkeys(("model_id", *_TOKENS, "cost", "latency_ms", "ttft_ms"), count),
+    **dict.fromkeys(_TOKENS, tokens),
+    **dict.fromkeys(("model_id", "cost", "latency_ms", "ttft_ms"), count),
     **dict.fromkeys(("reasoning", "tool_text", "cost_source", "finish_reason", "error", "external_id", "owner"), text),
     **dict.fromkeys(("created_at", "completed_at", "lease_expires_at"), moment),
     **dict.fromkeys(("usage", "metadata"), json_object),

@@ -12,7 +12,7 @@
     ├── DatabaseProblem             5
     │   ├── DatabaseLocked  DatabaseCorrupt  DatabaseNewer  DatabaseForeign
     │   ├── DatabaseReadOnly  DatabaseFull
-    │   └── UnsavedReply            5  the reply came, the database could not take it
+    │   └── UnsavedReply  LostReply 5  the reply came, the database could not take it
     └── SomeFailed                  6  finished, but with failures
 
 Facts are attributes; the text is built from them: the thing, the trouble, the next step, in one line.
@@ -172,9 +172,19 @@ class UnsavedReply(DatabaseProblem):
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(
             f"the reply could not be stored ({reason}); it is kept in {path}",
-            hint=f"when there is space again: llmsess session recover {path}",
+            hint=f"when the database can take it: llmsess session recover {path}",
         )
         self.path = path
+
+
+class LostReply(DatabaseProblem):
+    """The reply arrived, and neither the database nor any folder could take it: `content` is all that is left of it."""
+
+    kind = "lost_reply"
+
+    def __init__(self, reason: str, content: str) -> None:
+        super().__init__(f"the reply could be stored nowhere: {reason}", hint="copy it from the output")
+        self.content = content
 
 
 class SomeFailed(LlmsessError):

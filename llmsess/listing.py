@@ -60,8 +60,10 @@ class SessionFilter:
                 wheres.append(f"s.last_activity_at {comparison} ?")
                 values.append(door.moment_text(moment, name))
         for key, value in self.metadata:
-            wheres.append("CAST(json_extract(s.metadata, ?) AS TEXT) = ?")
-            values.extend([f'$."{door.text(key, "a key")}"', door.text(value, "a value")])
+            wheres.append(
+                "EXISTS (SELECT 1 FROM json_each(s.metadata) e WHERE e.key = ? AND CAST(e.value AS TEXT) = ?)"
+            )
+            values.extend([door.text(key, "a key"), door.text(value, "a value")])
         return wheres, values
 
 
@@ -130,8 +132,8 @@ def _parse_cursor(cursor: str) -> tuple[str, int]:
     moment, _, row_id = cursor.rpartition("~")
     try:
         parse_time(moment)
-        return moment, int(row_id)
-    except ValueError as error:
+        return moment, door.count(int(row_id[:20]), "cursor")
+    except (ValueError, InvalidInput) as error:
         raise InvalidInput(f'"{cursor}" is no cursor', hint="take it from the end of the page before") from error
 
 

@@ -11,14 +11,12 @@ from typing import Any
 from peewee import JSONField
 
 from llmsess import db, listing
-from llmsess.db import DRIVER_ERRORS, database
+from llmsess.db import TROUBLES, database
 from llmsess.door import ORIGINS, ROLES, SESSION_TYPES, STATUSES
-from llmsess.errors import DatabaseProblem
 from llmsess.models import TABLES
 from llmsess.texts import FIELDS
 
 FINDINGS_SHOWN = 20  # of one check
-TROUBLES: tuple[type[Exception], ...] = (DatabaseProblem, *DRIVER_ERRORS)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from playhouse.sqlite_ext import FTS5Model, SearchField
 from llmsess.db import database
 from llmsess.texts import clean_json, one_line
 
+MAX_TOKENS = 10**10  # of one reply: more is a mistake, and would make sums overflow
 MAX_COST_USD = 1_000_000  # of one reply: more is a mistake
 NANO = 1_000_000_000  # nano-USD in a USD
 
@@ -57,7 +58,7 @@ def usd(nano: int | None) -> Decimal | None:
 
 def token_count(value: Any) -> int | None:
     """Return a token count that can be one, None for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_TOKENS else None
 
 
 def reported_usd(value: Any) -> Decimal | None:

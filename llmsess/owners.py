@@ -20,7 +20,16 @@ RENEW_S = 15  # how often a live owner renews its lease
 
 @functools.lru_cache(maxsize=8)
 def _identity(pid: int) -> str:
-    return f"{socket.gethostname()}/{pid}/{started(pid)}"
+    return f"{_host()}/{pid}/{started(pid)}"
+
+
+@functools.cache
+def _host() -> str:
+    """Return the host, with the process namespace where there are such: a container may have its host's name."""
+    try:
+        return f"{socket.gethostname()}+{Path('/proc/self/ns/pid').readlink().name.strip('pid:[]')}"
+    except OSError:
+        return socket.gethostname()
 
 
 def me() -> str:
@@ -67,7 +76,7 @@ def is_gone(owner: str, lease_expires_at: datetime | None) -> bool:
     host, pid, start = owner.rsplit("/", 2) if owner.count("/") >= 2 else ("", "", "")
     if not pid.isdigit():
         return True  # nobody's: no process writes that
-    if host != socket.gethostname():
+    if host != _host():
         return lease_expires_at is None or lease_expires_at < now()
     return started(int(pid)) != start
 

@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 from llmsess.errors import InvalidInput
-from llmsess.models import NANO, LanguageModel
+from llmsess.models import MAX_COST_USD, NANO, LanguageModel
 
 MAX_PRICE = 10**12  # nano-USD per thousand tokens, a million USD per million: more is a mistake
 
@@ -46,15 +46,14 @@ def price(
     model: LanguageModel | None, usage: Usage, *, at: datetime | None = None, reported_usd: Decimal | None = None
 ) -> Price:
     """Return the price of a reply: reported > set on the model > catalogue at that time > unknown."""
-    if reported_usd is not None:
+    if reported_usd is not None and 0 <= reported_usd < MAX_COST_USD:
         return Price(int((reported_usd * NANO).to_integral_value()), "provider")
     if model is None or usage.input_tokens is None or usage.output_tokens is None:
         return UNPRICED
-    own = _own_price(model, usage)
-    if own is not None:
-        return Price(own, "model")
-    nano = catalogue_price(model.provider, model.model_name, usage, at)
-    return UNPRICED if nano is None else Price(nano, "catalog")
+    nano, source = _own_price(model, usage), "model"
+    if nano is None:
+        nano, source = catalogue_price(model.provider, model.model_name, usage, at), "catalog"
+    return UNPRICED if nano is None or not 0 <= nano < MAX_COST_USD * NANO else Price(nano, source)
 
 
 def _own_price(model: LanguageModel, usage: Usage) -> int | None:

@@ -6,17 +6,17 @@ holds while the network or the reader stalls. The same thread renews the leases.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from datetime import datetime
 from typing import Any
 
 from llmsess import owners, texts
-from llmsess.db import database
-from llmsess.errors import DatabaseProblem
+from llmsess.db import TROUBLES, database
 from llmsess.models import Message, now
 from llmsess.providers import Delta
-from llmsess.rows import update_row
+from llmsess.rows import update_owned
 
 FLUSH_S = 1.0  # a partial reply is committed at least this often,
 FLUSH_BYTES = 2048  # or after so much of it
@@ -27,7 +27,7 @@ class Recorder:
     """One reply while it comes. A commit that fails is tried again with the next; settling the reply reports it."""
 
     def __init__(self, message_id: int) -> None:
-        self.message_id = message_id
+        self.message_id, self.owner = message_id, owners.me()
         self.pieces: list[str] = []
         self.thoughts: list[str] = []
         self.size = self.flushed = 0
@@ -65,9 +65,9 @@ class Recorder:
                 fields |= {"status": "streaming", "content": self.text(), "reasoning": self.reasoning() or None}
             try:
                 with database.atomic():
-                    update_row(Message, self.message_id, **fields)
+                    update_owned(Message, self.message_id, self.owner, **fields)
                 self.flushed, self.renewed = self.size, time.monotonic()
-            except DatabaseProblem:
+            except TROUBLES:
                 return
 
     def stop(self) -> None:
@@ -123,3 +123,13 @@ class _Keeper:
 
 
 _keeper = _Keeper()
+
+
+def _begin_anew() -> None:
+    """Keep nothing after a fork: the replies are the parent's, whose thread goes on there."""
+    global _keeper
+    _keeper = _Keeper()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -59,6 +59,18 @@ def _plan_insert(model: type[Model], names: tuple[str, ...]) -> tuple[str, list[
 
 def update_row(model: type[Model], row_id: int, **values: Any) -> int:
     """Update the row of that id by a cached statement and return how many rows there were, 0 or 1."""
+    sql, given = _update(model, values)
+    return int(database.execute_sql(sql, [*given, row_id]).rowcount)
+
+
+def update_owned(model: type[Model], row_id: int, holder: str, **values: Any) -> int:
+    """Update the row as `update_row()` does, but only while its column `owner` names the holder."""
+    sql, given = _update(model, values)
+    return int(database.execute_sql(f"{sql} AND owner = ?", [*given, row_id, holder]).rowcount)
+
+
+def _update(model: type[Model], values: dict[str, Any]) -> tuple[str, list[Any]]:
+    """Return the cached statement that sets these fields of a row, and their stored values."""
     key = (model, tuple(values))
     plan = _updates.get(key)
     if plan is None:
@@ -67,8 +79,9 @@ def update_row(model: type[Model], row_id: int, **values: Any) -> int:
         sql = f'UPDATE "{model._meta.table_name}" SET {sets} WHERE id = ?'
         plan = _updates[key] = (sql, [converter(field) for field in fields])
     sql, converters = plan
-    given = [convert(value) if convert else value for convert, value in zip(converters, values.values(), strict=True)]
-    return int(database.execute_sql(sql, [*given, row_id]).rowcount)
+    return sql, [
+        convert(value) if convert else value for convert, value in zip(converters, values.values(), strict=True)
+    ]
 
 
 def get_row(model: type[M], row_id: int) -> M | None:

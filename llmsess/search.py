@@ -9,6 +9,7 @@ than 50,000 messages match, the newest 50,000 are ranked and `Hits.truncated` sa
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ _SCRIPTS = (  # Thai, Hangul, kana, bopomofo, CJK: written without spaces betwee
 )
 _UNSPACED = re.compile(f"[{_SCRIPTS}]")
 _TERM = re.compile(r'(?P<minus>-)?(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
+_WORD = re.compile(r"[^\s()\"]+")
 _SYMBOLS = re.compile(r"[\W_]*")  # text without words
 _NOT = re.compile(r'("[^"]*"?)|(?:(?<=[\s(])|^)NOT\s+(?!(?:AND|OR|NOT)\s)(?=\S)')
 _MARK = re.compile(r"(?:^|\s)(?:-\S|NOT\s)")  # what may be an exclusion, or a part of pasted text
@@ -146,7 +148,7 @@ def find(query: str, filter: SearchFilter | None = None) -> Hits:
     if _UNSPACED.search(text):
         return _scan(alternatives(text), chosen)
     if _SYMBOLS.fullmatch(text) or set(text.split()) <= OPERATORS:
-        return _scan([([text], [])] if text else [], chosen)
+        return _scan([([text[:SCANNED_CHARACTERS]], [])] if text else [], chosen)
     match = match_expression(text)
     if match is None:
         return Hits()
@@ -159,9 +161,15 @@ def match_expression(text: str) -> str | None:
     # FTS5Model itself has no columns, so that "reasoning: x" in pasted text is words, not a column filter.
     # Of a pasted page the beginning is enough: FTS5 and the parser limit how deep an expression may be.
     # NOT becomes a minus, for it is dropped where nothing stands before it: "NOT x" must not find x.
-    words = _NOT.sub(lambda found: found[1] or "-", " ".join(text.split()[:MATCHED_WORDS]))
+    words = _NOT.sub(lambda found: found[1] or "-", _beginning(text))
     expression = FTS5Model.web_query(words)
     return None if expression == '""' else expression
+
+
+def _beginning(text: str) -> str:
+    """Return the text up to its first so many words, counted as the index does."""
+    ends = [match.end() for match in itertools.islice(_WORD.finditer(text), MATCHED_WORDS)]
+    return " ".join(text[: ends[-1]].split()) if len(ends) == MATCHED_WORDS else " ".join(text.split())
 
 
 # Ranked search in the index
@@ -301,7 +309,7 @@ def alternatives(text: str) -> list[Terms]:
 def _as_it_stands(text: str, filter: SearchFilter) -> Hits:
     """Look for a query that found nothing as the text it is: a word inside words, or marks that are no operators."""
     if re.fullmatch(r"\w[\w.\-]{2,}", text):
-        return _scan([([text], [])], filter)
+        return _scan([([text[:SCANNED_CHARACTERS]], [])], filter)
     if not _MARK.search(text):
         return Hits()
     words = text.replace('"', " ").split()[:MATCHED_WORDS]

@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmsess.errors import InvalidInput
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -23,11 +25,19 @@ class Settings:
     def load(cls, db: str | os.PathLike[str] | None = None) -> Settings:
         """Return the settings for this environment; `db` overrides the database's path."""
         path = db or os.environ.get("LLMSESS_DB")
-        home = Path(os.environ["LLMSESS_HOME"]).expanduser() if os.environ.get("LLMSESS_HOME") else None
+        home = expanded(os.environ["LLMSESS_HOME"]) if os.environ.get("LLMSESS_HOME") else None
         if home is None and not path:
             home = default_home()
-        file = Path(path).expanduser() if path else (home or Path()) / "llmsess.db"
+        file = expanded(path) if path else (home or Path()) / "llmsess.db"
         return cls(home=home or file.parent, db=file, model=os.environ.get("LLMSESS_MODEL") or None)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return the path with ~ as the home folder; raises InvalidInput where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InvalidInput(f"{os.fspath(path)} names no folder: {error}", hint="write the whole path") from error
 
 
 def default_home() -> Path:

@@ -11,10 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from llmsess import parts, prices, sessions, texts
+from llmsess import door, parts, prices, sessions, texts
 from llmsess.db import database
-from llmsess.errors import DatabaseProblem, InvalidInput, NotFound, ProviderError
-from llmsess.models import Call, LanguageModel, Message, dump_json, now, parse_time, time_text
+from llmsess.errors import Conflict, InvalidInput, LostReply, NotFound, ProviderError
+from llmsess.models import Call, LanguageModel, Message, dump_json, now, time_text
 from llmsess.prices import Usage
 from llmsess.providers import Reply
 from llmsess.recording import Recorder
@@ -80,7 +80,7 @@ def reply_fields(reply: Reply, model: LanguageModel, at: datetime) -> dict[str, 
         fields = parts.pack([*thinking, *said, *reply.tool_calls]).fields()
     other = {"model": reply.model} if reply.model and reply.model != model.model_name else None
     return fields | usage.fields() | {
-        "usage": dict(reply.usage) if reply.usage else None,
+        "usage": reply.usage if isinstance(reply.usage, dict) else None,
         "cost": price.cost,
         "cost_source": price.source,
         "finish_reason": reply.finish_reason,
@@ -88,16 +88,26 @@ def reply_fields(reply: Reply, model: LanguageModel, at: datetime) -> dict[str, 
     }  # fmt: skip
 
 
-_ANSWERED = "UPDATE sessions SET model_id = ? WHERE id = ? AND model_id IS NOT ?"
+_ANSWERED = """
+    UPDATE sessions SET model_id = ?, status = iif(status IN ('interrupted', 'failed'), 'active', status)
+    WHERE id = ? AND (model_id IS NOT ? OR status IN ('interrupted', 'failed'))
+"""
+_OPEN = "SELECT owner, status FROM messages WHERE id = ?"
 
 
 def store(reply: Message, call_id: int | None, message: dict[str, Any], call: dict[str, Any], status: str) -> None:
-    """Commit the end of a turn in one transaction; the session goes on with the model that answered."""
+    """Commit the end of a turn in one transaction; the session goes on with the model that answered.
+
+    A reply that was given up for dead meanwhile is stored all the same; raises Conflict for a settled or deleted one.
+    """
     with database.atomic():
+        row = database.execute_sql(_OPEN, (reply.id,)).fetchone()
+        if row is None or (row[0] != reply.owner and row[1] != "interrupted"):
+            raise Conflict("its message was deleted meanwhile" if row is None else "its message is settled already")
         update_row(Message, reply.id, **texts.stored(message))
         if call_id is not None:
             update_row(Call, call_id, **call)
-        if status == "active":  # writing ahead has set that already
+        if status == "active":  # writing ahead has set that already, unless another process gave the reply up
             database.execute_sql(_ANSWERED, (reply.model_id, reply.session_id, reply.model_id))
         else:
             database.execute_sql("UPDATE sessions SET status = ? WHERE id = ?", (status, reply.session_id))
@@ -120,7 +130,8 @@ def keep_aside(uuid: str, message: Mapping[str, Any]) -> Path:
             return path
         except OSError as error:
             problem = error
-    raise DatabaseProblem(f"the reply could be stored nowhere: {problem}; it reads: {message['content']}")
+            path.unlink(missing_ok=True)
+    raise LostReply(str(problem), str(message["content"]))
 
 
 def _plain(value: Any) -> Any:
@@ -128,20 +139,32 @@ def _plain(value: Any) -> Any:
 
 
 def restore_aside(path: str | os.PathLike[str]) -> Message:
-    """Store the reply of a side file, delete the file and return the message; raises NotFound, InvalidInput."""
+    """Store the reply of a side file, delete the file and return the message.
+
+    Raises NotFound for a file or message that is not there, InvalidInput for what is no such file, Conflict for a reply
+    that is stored already.
+    """
     file = Path(path)
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        uuid, fields = kept["message"], kept["fields"]
+        uuid, fields = kept["message"], _fields_of(kept["fields"])
     except FileNotFoundError as error:
         raise NotFound("file", str(path), hint="check the path") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidInput) as error:
         raise InvalidInput(f"{path} is no unsaved reply") from error
     message = sessions.get_message(uuid)
-    fields["completed_at"] = parse_time(fields["completed_at"])
     call = Call.get_or_none(Call.message == message.id)
     ended = {"outcome": "ok" if fields["status"] == "complete" else "error", "ended_at": fields["completed_at"]}
     status = {"complete": "active"}.get(fields["status"], fields["status"])
     store(message, call.id if call else None, fields, ended, status)
     file.unlink()
     return message_by_id(message.id)
+
+
+def _fields_of(kept: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a side file as columns, checked as a caller's are."""
+    texts_ = {name: kept.pop(name, None) for name in ("content", "reasoning", "tool_text", "parts")}
+    fields = door.of_message(kept) | {"owner": None, "lease_expires_at": None}
+    if not isinstance(texts_["content"], str) or fields["status"] not in ("complete", "interrupted", "failed"):
+        raise InvalidInput("no reply")
+    return fields | {"completed_at": fields["completed_at"]} | texts_

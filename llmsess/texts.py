@@ -42,6 +42,27 @@ def clean_json(value: Any) -> Any:
     return value
 
 
+MAX_DEPTH = 200  # levels of nested JSON: more is no message, and Python's own recursion ends soon after
+
+
+def too_deep(text: str | bytes, value: Any) -> bool:
+    """Return whether the value of a JSON text is nested deeper than 200 levels; few texts need a closer look."""
+    marks: tuple[Any, Any] = ("[", "{") if isinstance(text, str) else (b"[", b"{")
+    if text.count(marks[0]) + text.count(marks[1]) <= MAX_DEPTH:
+        return False
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
 def without_controls(text: str) -> str:
     """Return the text without terminal control sequences, newlines and tabs kept, so that showing it is harmless."""
     return _CONTROL.sub("", text) if _CONTROL.search(text) else text

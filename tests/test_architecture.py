@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "tree": LOW | {"sessions", "writing"},
     "providers": {"errors", "models", "texts"},
     "recording": LOW | {"providers"},
-    "settling": LOW | {"parts", "prices", "providers", "recording", "sessions", "writing"},
+    "settling": LOW | {"door", "parts", "prices", "providers", "recording", "sessions", "writing"},
     "chat": LOW | {"catalog", "door", "providers", "recording", "sessions", "settling", "writing"},
     "search": LOW | {"catalog", "door", "snippets"},
     "analytics": LOW,

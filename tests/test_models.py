@@ -28,7 +28,9 @@ def schema(database: db.Database, table: str) -> dict[str, object]:
 
 
 def test_the_migrated_schema_is_the_models_schema(database: db.Database, tmp_path: Path) -> None:
+    (tmp_path / "made.db").touch()
     made = db.Database(str(tmp_path / "made.db"), field_types={"TIMESTAMPTZ": "TEXT"})
+    made.inode = (tmp_path / "made.db").stat().st_ino
     with made.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
         made.create_tables(TABLES)
     names = {model._meta.table_name for model in TABLES}

@@ -17,7 +17,8 @@ import pytest
 from llmsess import chat, db, errors, maintenance, providers, sessions
 from llmsess.errors import ProviderError
 from llmsess.providers import Delta, Reply, Request, Turn, collect
-from llmsess.providers.openai import OpenAI, retry_after_s
+from llmsess.providers.openai import OpenAI
+from llmsess.providers.wire import retry_after_s
 from tests.server import ChatServer
 
 REACHED = {"echo", "scripted", "openai"}  # providers of the conformance suite; the rest are openai with another address

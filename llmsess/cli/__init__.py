@@ -110,10 +110,12 @@ def run(args: list[str]) -> int:
 
     as_json = "--json" in args or "--format=json" in args or ("--format", "json") in itertools.pairwise(args)
     try:
+        output.forgiving()
         root.main(args=args, prog_name="llmsess", standalone_mode=False)
-        sys.stdout.flush()
         return 0
     except LlmsessError as error:
+        if isinstance(error, output.Unwritable):
+            output.silence()
         return output.show_error(error, as_json=as_json)
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -128,6 +130,8 @@ def run(args: list[str]) -> int:
     except output.ReaderGone:
         output.silence()
         return BROKEN_PIPE
+    except OSError as error:  # a folder that is gone, a disk that is full: the machine's trouble, not a bug
+        return output.show_error(LlmsessError(str(error)), as_json=as_json)
     except Exception as error:  # noqa: BLE001  raised again, unless it is the driver's
         return _database_status(error, as_json)
 

@@ -13,7 +13,7 @@ from llmsess import sessions
 from llmsess.cli import conversation, output
 from llmsess.cli.completion_types import MODEL, PROJECT, SESSION
 from llmsess.cli.options import database, json_or_text, standard_input, text_value
-from llmsess.errors import InvalidInput, LlmsessError
+from llmsess.errors import InvalidInput, LlmsessError, LostReply
 from llmsess.models import Session
 from llmsess.providers import Delta
 from llmsess.texts import without_controls
@@ -87,6 +87,8 @@ def chat(
     except (LlmsessError, KeyboardInterrupt) as error:
         if printer is not None and printer.wrote and not printer.last.endswith("\n"):
             output.out()
+        if isinstance(error, LostReply):
+            output.out(error.content)
         if isinstance(error, KeyboardInterrupt) and session is not None:
             output.notice("What came is kept; to go on: llmsess chat -c PROMPT")
         raise

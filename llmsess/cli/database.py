@@ -8,6 +8,7 @@ from llmsess.cli import SuggestingGroup, output
 from llmsess.cli.options import chosen_format, confirmed, format_options, yes_option
 from llmsess.errors import DatabaseCorrupt
 from llmsess.settings import Settings
+from llmsess.texts import without_controls
 
 
 @click.group(cls=SuggestingGroup)
@@ -32,7 +33,8 @@ def path(ctx: click.Context) -> None:
     Example:
       sqlite3 "$(llmsess db path)" "SELECT count(*) FROM messages"
     """
-    output.out(str(Settings.load(ctx.find_root().obj.db).db.absolute()))
+    path = str(Settings.load(ctx.find_root().obj.db).db.absolute())
+    output.out(without_controls(path) if output.is_terminal() else path)
 
 
 @db.command()

@@ -140,7 +140,7 @@ def _remote(name: str) -> list[str]:
     own = stored or next((row for row in catalog.find_models() if row.provider == name and row.base_url), None)
     provider = providers.get(name.partition("/")[0], compatible=own is not None)
     key, _ = providers.key_for(provider, own.api_key_env if own else None)
-    return provider.list_models(base_url=own.base_url if own else None, api_key=key)
+    return provider.models(base_url=own.base_url if own else None, api_key=key)
 
 
 @model.command()

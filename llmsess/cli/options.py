@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -16,10 +15,12 @@ import click
 from llmsess.cli import output
 from llmsess.cli.completion_types import MODEL, PROJECT, SESSION, TAG
 from llmsess.errors import InvalidInput
+from llmsess.settings import expanded
+from llmsess.texts import without_controls
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-_SPAN = re.compile(r"(\d+)\s*([smhdw])")
+_SPAN = re.compile(r"(\d{1,9})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -163,9 +164,9 @@ def text_value(text: str | None) -> str | None:
     if text.startswith("@@"):
         return text[1:]
     try:
-        return Path(text[1:]).expanduser().read_bytes().decode(errors="replace")
-    except OSError as error:
-        raise InvalidInput(f"the file {text[1:]} cannot be read: {error.strerror}") from error
+        return expanded(text[1:]).read_bytes().decode(errors="replace")
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"the file {text[1:]} cannot be read: {getattr(error, 'strerror', error)}") from error
 
 
 def edited_text(start: str = "") -> str:
@@ -198,7 +199,10 @@ def confirmed(question: str, *, yes: bool, dry_run: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question}: needs a yes; give --yes")
-    return bool(click.confirm(f"{question}?", err=True))
+    if click.confirm(f"{without_controls(question)}?", err=True):
+        return True
+    output.notice("Nothing was done.")
+    return False
 
 
 def json_or_text(value: str) -> Any:
@@ -206,6 +210,10 @@ def json_or_text(value: str) -> Any:
     import json
 
     try:
-        return json.loads(value)
-    except ValueError:
+        return json.loads(value, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         return value
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")

@@ -26,7 +26,7 @@ from llmsess.cli import table
 from llmsess.errors import LlmsessError
 from llmsess.texts import one_line, without_controls
 
-_C1 = re.compile("[\x7f-\x9f]")
+_UNSEEN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what JSON leaves as it is and a terminal obeys
 FORMATS = ("table", "plain", "json", "jsonl", "csv", "markdown")
 NANO = 1_000_000_000
 ERROR_CHARACTERS = 2_000  # of an error's line: a server may answer with a page
@@ -40,7 +40,7 @@ def columns() -> int:
 
 def is_terminal() -> bool:
     """Return whether standard output is one."""
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def style(text: str, **styles: Any) -> str:
@@ -71,12 +71,25 @@ class ReaderGone(Exception):
 
 
 def out(text: str = "", *, newline: bool = True) -> None:
-    """Write data, flushed at once: a piped reader sees it as it comes. Raises ReaderGone."""
+    """Write data, flushed at once: a piped reader sees it as it comes. Raises ReaderGone, Unwritable."""
+    if sys.stdout is None:  # closed by the caller, who wants none
+        return
     try:
         click.echo(text, nl=newline)
         sys.stdout.flush()
     except BrokenPipeError as error:
         raise ReaderGone from error
+    except OSError as error:
+        raise Unwritable(error.strerror or str(error)) from error
+
+
+class Unwritable(LlmsessError):
+    """Standard output takes no more."""
+
+    kind = "output"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the output cannot be written: {reason}")
 
 
 def thought(text: str, *, newline: bool = False) -> None:
@@ -98,7 +111,7 @@ def show_json(value: Any) -> None:
 def json_text(value: Any, indent: int | None = None) -> str:
     """Return a value as JSON; the control characters that JSON leaves as they are, a terminal would obey."""
     text = json.dumps(value, ensure_ascii=False, indent=indent, default=plain_value)
-    return _C1.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def plain_value(value: Any) -> Any:
@@ -120,7 +133,10 @@ def local_time(value: datetime | str | None) -> str:
     if value is None:
         return ""
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+    try:
+        return f"{moment.astimezone():%Y-%m-%d %H:%M}"
+    except (OverflowError, ValueError):  # at the end of time some zones are beyond it
+        return f"{moment:%Y-%m-%d %H:%M}Z"
 
 
 def cost_usd(nano: int | None, unpriced: int = 0) -> str | None:
@@ -276,6 +292,13 @@ def show_error(error: LlmsessError, *, as_json: bool) -> int:
     else:
         notice(f"Error: {one_line(str(error), ERROR_CHARACTERS)}", fg="red")
     return error.exit_code
+
+
+def forgiving() -> None:
+    """Let standard output and error write what their encoding lacks as escapes, as \\U0001f680, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def silence() -> None:

@@ -8,14 +8,17 @@ tests/test_providers.py tells whether it is right.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from llmsess.errors import ProviderError
+
+SHORTEST_KEY = 8  # characters; what is shorter is no secret, and stands in other words
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,50 @@ class Provider(ABC):
     def check(self, request: Request) -> None:  # noqa: B027  most have nothing to check
         """Raise InvalidInput where the request, whose turns are still to come, could never be sent; send nothing."""
 
+    def answer(self, request: Request) -> Iterator[Delta | Reply]:
+        """Send the request and yield what comes; its key is kept out of every text, should a server repeat it."""
+        hide = functools.partial(_hidden, key=request.api_key)
+        try:
+            for item in self.send(request):
+                yield hide(item)
+        except ProviderError as error:
+            raise hide(error) from error
+
     @abstractmethod
     def send(self, request: Request) -> Iterator[Delta | Reply]:
         """Send the request; yield its deltas (none if it is not streamed), then the one Reply. Raises ProviderError."""
 
+    def models(self, *, base_url: str | None = None, api_key: str | None = None) -> list[str]:
+        """Return the names of the models the server has, as `list_models()` does, the key kept out of every text."""
+        try:
+            return self.list_models(base_url=base_url, api_key=api_key)
+        except ProviderError as error:
+            raise _hidden(error, api_key) from error
+
     def list_models(self, *, base_url: str | None = None, api_key: str | None = None) -> list[str]:
         """Return the names of the models the server has. Raises ProviderError where it cannot say."""
         raise ProviderError(f"{self.name} cannot list its models", error_kind="bad_request")
+
+
+T = TypeVar("T")
+
+
+def _hidden(thing: T, key: str | None) -> T:
+    """Return a Delta, a Reply or an error, changed in place, with every appearance of the key as [key]."""
+    if key and len(key) >= SHORTEST_KEY and key in repr(vars(thing)):
+        for name, value in vars(thing).items():
+            object.__setattr__(thing, name, _replaced(value, key))
+        if isinstance(thing, ProviderError):
+            thing.args = tuple(_replaced(value, key) for value in thing.args)
+    return thing
+
+
+def _replaced(value: Any, key: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(key, "[key]")
+    if isinstance(value, Mapping):
+        return {_replaced(name, key): _replaced(item, key) for name, item in value.items()}
+    return [_replaced(item, key) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def collect(deltas: Iterator[Delta | Reply]) -> Reply:

@@ -7,17 +7,16 @@ cost) and the usage object come through verbatim, and so that a stream that stop
 
 from __future__ import annotations
 
-import email.utils
-import json
+import contextlib
 import math
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from llmsess.errors import InvalidInput, MissingExtra, ProviderError
 from llmsess.models import reported_usd, token_count
+from llmsess.providers import wire
 from llmsess.providers.base import Delta, Provider, Reply, Request, Turn
 from llmsess.texts import clean
 
@@ -46,22 +45,29 @@ class OpenAI(Provider):
             raise InvalidInput(f'"{url}" is no address of a server', hint="OPENAI_BASE_URL begins with https://")
 
     def send(self, request: Request) -> Iterator[Delta | Reply]:
-        body = self.body(request)
         with self.client(request.base_url, request.api_key, request.timeout_s) as client:
             create = client.chat.completions.with_streaming_response.create
-            answered = False
-            try:
-                with create(**body) as response:
-                    answered = True
-                    yield from self.read(response)
-            except openai.APIError as error:
-                raise translate(error, self.name, answered) from error
-            except _transport_errors() as error:
-                raise ProviderError(
-                    f"{self.name}: the connection broke: {_reason(error)}",
-                    error_kind="timeout" if "timeout" in type(error).__name__.lower() else "connection",
-                    billed=True,
-                ) from error
+            with contextlib.ExitStack() as stack:
+                with self.guarded(answered=False):
+                    response = stack.enter_context(create(**self.body(request)))
+                yield from self.read(response)
+
+    @contextlib.contextmanager
+    def guarded(self, *, answered: bool) -> Iterator[None]:
+        """Run the SDK; whatever it and what it stands on raise on an answer becomes a ProviderError."""
+        try:
+            yield
+        except openai.APIError as error:
+            raise translate(error, self.name, answered) from error
+        except Exception as error:  # the library below raises what it likes on odd bytes
+            raise ProviderError(
+                f"{self.name}: the answer could not be read: {_reason(error)}", error_kind=_kind_of(error), billed=True
+            ) from error
+
+    def pieces(self, response: Any) -> Iterator[bytes]:
+        """Yield the bytes of an open response as they come."""
+        with self.guarded(answered=True):
+            yield from response.iter_bytes()
 
     def body(self, request: Request) -> dict[str, Any]:
         """Return the request as the API wants it."""
@@ -83,9 +89,9 @@ class OpenAI(Provider):
         """Yield the deltas and the Reply of an open response, streamed or whole."""
         building = Building(self.name, response.headers.get("x-request-id"), response.status_code)
         if "event-stream" not in response.headers.get("content-type", ""):
-            yield building.whole(response.read().decode("utf-8", errors="replace"))
+            yield building.whole(wire.whole(self.pieces(response), self.name))
             return
-        for line in response.iter_lines():
+        for line in wire.lines(self.pieces(response), self.name):
             if line.startswith("data:"):
                 delta = building.event(line[5:].strip())
                 if delta is not None:
@@ -95,11 +101,16 @@ class OpenAI(Provider):
         yield building.reply()
 
     def list_models(self, *, base_url: str | None = None, api_key: str | None = None) -> list[str]:
-        with self.client(base_url, api_key) as client:
-            try:
-                return sorted(model.id for model in client.models.list())
-            except openai.APIError as error:
-                raise translate(error, self.name, False) from error
+        with self.client(base_url, api_key) as client, contextlib.ExitStack() as stack:
+            with self.guarded(answered=False):
+                response = stack.enter_context(client.models.with_streaming_response.list())
+            answer = wire.parsed(wire.whole(self.pieces(response), self.name), self.name)
+        data = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(data, list):
+            raise wire.broken(self.name, "no list of models")
+        return sorted(
+            clean(model["id"]) for model in data if isinstance(model, dict) and isinstance(model.get("id"), str)
+        )
 
 
 def message(turn: Turn) -> dict[str, Any]:
@@ -159,11 +170,7 @@ class Building:
         return self.reply()
 
     def parse(self, text: str) -> dict[str, Any]:
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            start = " ".join(text[:80].split())
-            raise self.broken(f'an answer that is no JSON: "{start}"') from error
+        value = wire.parsed(text, self.provider, http_status=self.http_status, request_id=self.request_id)
         if not isinstance(value, dict):
             raise self.broken("an answer that is no JSON object")
         if value.get("error"):
@@ -179,7 +186,10 @@ class Building:
             text = "".join(str(block.get("text", "")) for block in text if isinstance(block, dict))
         text = self.paired(text)
         for i, call in enumerate(delta.get("tool_calls") or []):
-            known = self.calls.setdefault(call.get("index", i), {"id": "", "name": "", "arguments": ""})
+            index = call.get("index")
+            known = self.calls.setdefault(
+                index if isinstance(index, int) else i, {"id": "", "name": "", "arguments": ""}
+            )
             function = call.get("function") or {}
             known["id"] = call.get("id") or known["id"]
             known["name"] += function.get("name") or ""
@@ -200,10 +210,7 @@ class Building:
         return text
 
     def broken(self, what: str) -> ProviderError:
-        return ProviderError(
-            f"{self.provider} sent {what}", error_kind="bad_response", http_status=self.http_status, billed=True,
-            request_id=self.request_id,
-        )  # fmt: skip
+        return wire.broken(self.provider, what, http_status=self.http_status, request_id=self.request_id)
 
     def reply(self) -> Reply:
         if not self.choices_seen:
@@ -229,8 +236,8 @@ class Building:
 def tool_use(call: Mapping[str, str]) -> dict[str, Any]:
     """Return a tool call as a block; arguments that are no JSON stay a string."""
     try:
-        arguments: Any = json.loads(call["arguments"] or "{}")
-    except ValueError:
+        arguments = wire.parsed(call["arguments"] or "{}", "")
+    except ProviderError:
         arguments = call["arguments"]
     return {"type": "tool_use", "id": call["id"], "name": call["name"], "input": arguments}
 
@@ -268,10 +275,10 @@ def translate(error: openai.APIError, name: str, answered: bool) -> ProviderErro
             f"{name} answered {status}: {said(error)}",
             error_kind=kind,
             http_status=status,
-            retry_after_s=retry_after_s(error.response.headers),
+            retry_after_s=wire.retry_after_s(error.response.headers),
             billed=status >= 500,
             request_id=error.response.headers.get("x-request-id"),
-            hint="check the API key" if kind == "auth" else _wait(retry_after_s(error.response.headers)),
+            hint="check the API key" if kind == "auth" else _wait(wire.retry_after_s(error.response.headers)),
         )
     if isinstance(error, openai.APITimeoutError):
         return ProviderError(f"{name} did not answer in time", error_kind="timeout", billed=True)
@@ -293,33 +300,16 @@ def said(error: openai.APIStatusError) -> str:
     return " ".join(str(detail or error.response.text or error.message).split())[:300] or "nothing"
 
 
-def retry_after_s(headers: Any) -> float | None:
-    """Return how long the server asks to wait, from its three forms: milliseconds, seconds, a date."""
-    if headers.get("retry-after-ms"):
-        try:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        except ValueError:
-            return None
-    value = headers.get("retry-after")
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        moment = email.utils.parsedate_tz(value)
-        return None if moment is None else max(0.0, email.utils.mktime_tz(moment) - time.time())
-
-
 def _wait(seconds: float | None) -> str | None:
     return None if seconds is None else f"try again in {math.ceil(seconds)} s"
 
 
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """Return what the SDK's HTTP library raises while a body is read; its name changed between SDK versions."""
-    from openai import _base_client
-
-    library = getattr(_base_client, "httpx2", None) or getattr(_base_client, "httpx")  # noqa: B009
-    return (library.TransportError, library.StreamError)
+def _kind_of(error: Exception) -> str:
+    """Return what an error below the SDK is, by the names of its classes, which its HTTP library changed once."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    if any("Timeout" in name for name in names):
+        return "timeout"
+    return "connection" if "TransportError" in names or "StreamError" in names else "bad_response"
 
 
 def _refused(error: Exception) -> bool:
