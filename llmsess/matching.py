@@ -59,9 +59,14 @@ class ImportFile:
                 "VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (path, format) DO UPDATE SET sha256 = excluded.sha256, "
                 "size_bytes = excluded.size_bytes, mtime = excluded.mtime, imported_at = excluded.imported_at, "
                 "complete = 0 RETURNING id",
-                (str(source.path), self.format, sha256, stat.st_size, mtime, time_text(now())),
+                (source.name, self.format, sha256, stat.st_size, mtime, time_text(now())),
             ).fetchone()
         return int(row[0])
+
+    def forget(self) -> None:
+        """Look models and projects up again in the next chunk: another process may delete them between two."""
+        self.models.clear()
+        self.projects.clear()
 
     def project(self, name: str) -> int:
         known = self.projects.get(name)

@@ -19,6 +19,7 @@ from llmsess.models import dump_json
 from llmsess.texts import clean
 
 Block = dict[str, Any]
+_TOOLS = ("tool_use", "function", "tool_result")
 SEPARATOR = "\n\n"
 _TEXTS = {  # block type: (key of its text, field that holds it)
     "text": ("text", "content"),
@@ -120,8 +121,15 @@ class _Packer:
         return {"json": content}
 
     def media(self, block: Block, kind: str) -> Block | None:
-        source = block.get("source")
-        if isinstance(source, dict) and source.get("type") == "base64" and isinstance(source.get("data"), str):
+        """Replace base64 data; restoring knows by the keys where it was, so a block of text or tools has none."""
+        if kind in _TEXTS or kind in _TOOLS:
+            return None
+        if "source" in block:
+            source = block["source"]
+            if not isinstance(source, dict) or source.get("type") != "base64":
+                return None
+            if not isinstance(source.get("data"), str):
+                return None
             kept = self.attach(source["data"], source.get("media_type"))
             return block | {"source": source | {"data": kept}} if kept else None
         image = block.get("image_url")
@@ -196,7 +204,7 @@ def _restore_result(content: Any, fields: dict[str, str | None], attachment: Any
 
 
 def _restore_media(part: Block, attachment: Callable[[int], bytes]) -> Block:
-    if "source" in part and isinstance(part["source"]["data"], list):
+    if "source" in part:
         data = base64.b64encode(attachment(part["source"]["data"][1])).decode()
         return part | {"source": part["source"] | {"data": data}}
     head, kept = part["image_url"]["url"]

@@ -96,6 +96,7 @@ class _Chunk:
 
     def __init__(self, file: ImportFile, items: list[Item]) -> None:
         self.file, self.items = file, items
+        file.forget()
         messages = [item for item in items if isinstance(item, MessageRecord)]
         wanted = {item.external_id for item in messages} | {item.parent for item in messages if item.parent}
         self.known = find_known(file.format, wanted)

@@ -25,7 +25,7 @@ class _Survey:
         self.seen: set[int] = set()  # hashes of messages that would be new
         self.told: set[str] = set()  # titles that would be
         sql = "SELECT id FROM import_sources WHERE path = ? AND format = ?"
-        row = database.execute_sql(sql, (str(source.path), format)).fetchone()
+        row = database.execute_sql(sql, (source.name, format)).fetchone()
         self.source_id = row[0] if row else 0
 
     def take(self, items: list[Item]) -> None:

@@ -8,9 +8,10 @@ sum is their number. `staging` enters the records, `linking` settles what needs 
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,11 @@ class SourceReport:
     messages: int = 0
     records: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(DISPOSITIONS, 0)))
     problems: list[tuple[int, str]] = field(default_factory=list)
+
+    def add_bad(self, message: str) -> None:
+        """Count a record for a file that cannot be read."""
+        self.records["bad"] += 1
+        self.add_problem(0, message)
 
     def add_problem(self, line: int, message: str) -> None:
         if len(self.problems) < PROBLEMS_KEPT:
@@ -76,41 +82,65 @@ def run(
     format or of another one, InvalidInput for one that cannot be read.
     """
     report = ImportReport()
-    for source, importer in list(plan(format, paths, report.skipped)):
-        found = SourceReport(str(source.path), importer.NAME)
+    for source, importer in plan(format, paths, report):
+        found = SourceReport(source.name, importer.NAME)
         report.sources.append(found)
-        if dry_run:
-            surveying.survey(source, importer, found, undelete=undelete)
-        else:
-            staging.enter(source, importer, found, keep_raw=keep_raw, undelete=undelete)
+        try:
+            if dry_run:
+                surveying.survey(source, importer, found, undelete=undelete)
+            else:
+                staging.enter(source, importer, found, keep_raw=keep_raw, undelete=undelete)
+        except OSError as error:
+            found.add_bad(f"the file cannot be read: {error.strerror or error}")
         if on_source is not None:
             on_source(found)
     return report
 
 
-def plan(
-    format: str, paths: str | Path | Iterable[str | Path], skipped: list[str] | None = None
-) -> Iterator[tuple[Source, Importer]]:
-    """Yield the files to read with their importers, checked before anything is read; add to `skipped` the others."""
+def plan(format: str, paths: str | Path | Iterable[str | Path], report: ImportReport) -> list[tuple[Source, Importer]]:
+    """Return the files to read with their importers, looked at before anything is read.
+
+    The report gets the files of folders that are of no known format, and those that cannot be read.
+    """
     wanted = None if format == "auto" else importers.get(format)
+    planned: list[tuple[Source, Importer]] = []
     for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
-        if "\0" in str(path) or not path.exists():
+        if not _exists(path):
             raise NotFound("file", str(path), hint="check the path")
         if path.is_file():
             source = Source(path.absolute())
-            yield source, _of_file(source, wanted)
+            planned.append((source, _of_file(source, wanted)))
             continue
-        found = 0
-        for file in _files(path):
-            source = Source(file.absolute())
-            importer = _looked_at(source)
-            if importer is not None and wanted in (None, importer):
-                found += 1
-                yield source, importer
-            elif skipped is not None:
-                skipped.append(str(file))
-        if not found:
+        found = _in_folder(path, wanted, report)
+        if not found and not report.failed:
             raise Unrecognised(f"{path} has no file of {'a known format' if wanted is None else format} in it")
+        planned += found
+    return planned
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return "\0" not in str(path) and path.exists()
+    except OSError as error:
+        raise InvalidInput(f"{str(path)[:200]} cannot be read: {error.strerror}") from error
+
+
+def _in_folder(folder: Path, wanted: Importer | None, report: ImportReport) -> list[tuple[Source, Importer]]:
+    """Return the files of a folder that are of the wanted format, or of any."""
+    found = []
+    for file in _files(folder):
+        source = Source(file.absolute())
+        try:
+            importer = _looked_at(source)
+        except InvalidInput as error:
+            report.sources.append(SourceReport(source.name, "unknown"))
+            report.sources[-1].add_bad(error.message)
+            continue
+        if importer is not None and wanted in (None, importer):
+            found.append((source, importer))
+        else:
+            report.skipped.append(source.name)
+    return found
 
 
 def _of_file(source: Source, wanted: Importer | None) -> Importer:
@@ -129,9 +159,13 @@ def _looked_at(source: Source) -> Importer | None:
     try:
         return importers.detect(source)
     except (OSError, EOFError, zlib.error) as error:
-        raise InvalidInput(f"{source.path} cannot be read: {error}") from error
+        raise InvalidInput(f"{source.name} cannot be read: {error}") from error
 
 
-def _files(path: Path) -> list[Path]:
-    found = [file for file in path.rglob("*") if file.suffix in (".json", ".jsonl", ".gz") and file.is_file()]
-    return sorted(file for file in found if not file.name.endswith(".meta.json"))
+def _files(folder: Path) -> list[Path]:
+    """Return the files below a folder that may be transcripts, sorted; links to folders are not followed."""
+    found = []
+    for parent, _, names in os.walk(folder):
+        files = (Path(parent, name) for name in names if name.endswith((".json", ".jsonl", ".gz")))
+        found += [file for file in files if not file.name.endswith(".meta.json") and os.path.isfile(file)]
+    return sorted(found)

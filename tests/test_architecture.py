@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "writing": LOW | {"door", "parts"},
     "sessions": LOW | {"catalog", "door", "listing", "parts", "prices", "writing"},
     "tree": LOW | {"sessions", "writing"},
-    "providers": {"errors", "models", "texts"},
+    "providers": {"errors", "models", "settings", "texts"},
     "recording": LOW | {"providers"},
     "settling": LOW | {"door", "parts", "prices", "providers", "recording", "sessions", "writing"},
     "chat": LOW | {"catalog", "door", "providers", "recording", "sessions", "settling", "writing"},

@@ -37,7 +37,32 @@ function = st.fixed_dictionaries(
     {"type": st.just("function"), "function": st.fixed_dictionaries({"name": text, "arguments": text})}
 )
 odd = st.dictionaries(st.sampled_from(["type", "json", "x"]), text | json_values, max_size=3)
-blocks = st.lists(said | thought | image | called | answered | function | text | odd, max_size=6)
+anything: st.SearchStrategy[Any] = st.sampled_from(
+    [{}, [], "s", 5, None, ["a", "b"], ["content", 0, 3], ["blob", 0], "data:image/png;base64,AAAA"]
+)
+image_url = st.fixed_dictionaries({"url": anything | st.just("data:image/png;base64,AAAA")}) | anything
+source = st.fixed_dictionaries({"type": st.just("base64"), "data": anything | st.just("AAAA")}) | anything
+kinds = [
+    "text",
+    "thinking",
+    "reasoning",
+    "refusal",
+    "tool_use",
+    "tool_result",
+    "function",
+    "image",
+    "image_url",
+    "document",
+    "x",
+]
+mixed = st.fixed_dictionaries(
+    {"type": st.sampled_from(kinds)},
+    optional={
+        "text": text | anything, "thinking": anything, "input": anything, "content": text | anything, "source": source,
+        "image_url": image_url, "function": st.fixed_dictionaries({"arguments": text | anything}) | anything, "name": anything,
+    },
+)  # fmt: skip
+blocks = st.lists(said | thought | image | called | answered | function | text | odd | mixed, max_size=6)
 
 
 def restored(content: list[Any]) -> Any:

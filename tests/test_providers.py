@@ -135,7 +135,17 @@ def test_scripted_failures(tmp_path: Path) -> None:
     assert (caught.value.http_status, caught.value.retry_after_s, caught.value.billed) == (429, 3, True)
 
 
-@pytest.mark.parametrize("text", ["{a: 1}", "- [1]", "- 'unclosed", "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{a: 1}", "- [1]", "- 'unclosed", "\xff", "[" * 5_000, "- {delay_s: abc}", "- {delay_s: -1}", "- {delay_s: .nan}",
+        "- {delay_s: 1e300}", "- {chunk_delay_s: []}", "- {error: boom}", "- {error: [1]}", "- {error: {after_words: abc}}",
+        "- {error: {status: 99999999999999999999}}", "- {match: '('}", "- {match: 5}", "- {usage: 5}", "- {usage: {input_tokens: abc}}",
+        "- {usage: {input_tokens: .inf}}", "- {usage: {input_tokens: -5}}", "- {usage: {other: 5}}", "- {cost_usd: abc}",
+        "- {cost_usd: 1e30}", "- {cost_usd: NaN}", "- {cost_usd: -5}", "- {reasoning: [1]}", "- {finish_reason: 5}",
+        "- {content: [1]}", "- {typo: x}",
+    ],
+)  # fmt: skip
 def test_a_script_that_is_none_is_told(tmp_path: Path, text: str) -> None:
     path = tmp_path / "s.yaml"
     path.write_bytes(text.encode("latin-1"))

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -598,8 +599,9 @@ def test_every_importer_has_a_specimen() -> None:
 
 @pytest.mark.parametrize("name", importers.names())
 def test_every_importer_survives_odd_values_in_every_place(database: db.Database, tmp_path: Path, name: str) -> None:
-    records = [changed for record in SPECIMENS[name] for changed in mutations(record)]
-    file = write(tmp_path / "odd.jsonl", *records)
+    records = [json.dumps(changed) for record in SPECIMENS[name] for changed in mutations(record)]
+    named = re.compile(r'"((?:u|a|s|msg_)\d|a|b)"')  # else all but the first were duplicates, whatever is odd in them
+    file = write(tmp_path / "odd.jsonl", *(named.sub(rf'"\1-{i}"', text) for i, text in enumerate(records)))
     report = transfer.run(name, [file])
     assert sum(report.sources[0].records.values()) == len(records) > 500
     whole()

@@ -28,12 +28,13 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from llmsess.parts import Packed
 from llmsess.prices import Usage
-from llmsess.texts import clean
+from llmsess.texts import clean, too_deep
 
 CHUNK_RECORDS = 5_000  # a chunk ends after so many records,
 CHUNK_S = 0.25  # after so long, for it holds the write lock while it is entered,
 CHUNK_BYTES = 16 * 1024 * 1024  # or after so much text, for it lies in memory
 OPENING_CHARACTERS = 64  # of a text, compared to tell whether two messages are the same
+DEEP = "no JSON: nested too deeply"
 MAX_LINE_BYTES = 256 * 1024 * 1024  # a longer line is reported as bad, so that a wrong file cannot fill the memory
 
 
@@ -158,6 +159,11 @@ class Source:
 
     path: Path
 
+    @property
+    def name(self) -> str:
+        """Return the path as text that can be stored and shown."""
+        return str(self.path).encode(errors="backslashreplace").decode()
+
     def open(self) -> io.BufferedReader:
         file = self.path.open("rb")
         if file.peek(2)[:2] == b"\x1f\x8b":
@@ -218,9 +224,11 @@ def lines(file: IO[bytes]) -> Iterator[tuple[InputRecord, Any, str | None]]:
             continue
         record = InputRecord(number, raw)
         try:
-            yield record, json.loads(raw), None
+            value = json.loads(raw)
         except (ValueError, RecursionError) as error:
             yield record, None, _json_problem(error)
+            continue
+        yield (record, None, DEEP) if too_deep(raw, value) else (record, value, None)
     if damage(file):
         yield InputRecord(number + 1, b""), None, damage(file)
 
@@ -228,13 +236,19 @@ def lines(file: IO[bytes]) -> Iterator[tuple[InputRecord, Any, str | None]]:
 def _json_problem(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"no JSON: {error.msg.lower()} (column {error.colno})"
-    return "no JSON: nested too deeply" if isinstance(error, RecursionError) else f"no UTF-8 or no JSON: {error}"
+    return DEEP if isinstance(error, RecursionError) else f"no UTF-8 or no JSON: {error}"
 
 
 def objects(items: Iterable[Any]) -> Iterator[tuple[InputRecord, Any, str | None]]:
     """Yield each object of an array as `lines()` yields lines, counted from 1."""
     for number, value in enumerate(items, 1):
-        yield InputRecord(number, json.dumps(value, ensure_ascii=False).encode(errors="replace")), value, None
+        try:
+            raw = json.dumps(value, ensure_ascii=False).encode(errors="replace")
+        except RecursionError:
+            yield InputRecord(number, b""), None, DEEP
+            continue
+        record = InputRecord(number, raw)
+        yield (record, None, DEEP) if too_deep(raw, value) else (record, value, None)
 
 
 def moment(value: Any) -> datetime | None:

@@ -37,6 +37,7 @@ from llmsess.importers.base import (
 from llmsess.models import reported_usd, token_count
 from llmsess.parts import pack
 from llmsess.prices import Usage
+from llmsess.texts import clean
 
 NAME = "claude-code"
 DESCRIPTION = "Claude Code transcripts (.jsonl files and folders, with sub-agents; loglines exports)"
@@ -72,7 +73,7 @@ def read(source: Source) -> Iterator[Item]:
     with source.open() as file:
         head = source.head()
         if len(head) == 1 and isinstance(head[0], dict) and isinstance(head[0].get("loglines"), list):
-            records = objects(json.load(file)["loglines"])
+            records = objects(head[0]["loglines"])
         else:
             records = lines(file)
         for record, value, problem in records:
@@ -169,8 +170,8 @@ class _Reader:
 
     def sidechain(self, line: dict[str, Any], named: str) -> str:
         """Return the session of an old sidechain, which lies among the lines of the session that started it."""
-        uuid, parent = str(line.get("uuid")), line.get("parentUuid")
-        session = self.side.get(parent) if isinstance(parent, str) else None
+        uuid, parent = clean(str(line.get("uuid"))), text_or_none(line.get("parentUuid"))
+        session = self.side.get(parent) if parent else None
         self.side[uuid] = session or self.side.get(uuid) or f"{named}/sidechain-{uuid}"
         return self.side[uuid]
 
@@ -216,8 +217,8 @@ class _Reader:
         """Return the external id of the message a line hangs on."""
         if "parentUuid" not in line:
             return self.latest.get(session)
-        named = line["parentUuid"] or line.get("logicalParentUuid")
-        return self.message_of.get(named, named) if isinstance(named, str) else None
+        named = text_or_none(line["parentUuid"] or line.get("logicalParentUuid"))
+        return self.message_of.get(named, named) if named else None
 
     def alias(self, line: dict[str, Any]) -> None:
         """Remember that what follows a line that is no message hangs on what that line follows."""

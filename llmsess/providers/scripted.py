@@ -20,15 +20,17 @@ import functools
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
-from decimal import Decimal
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from llmsess.errors import InvalidInput, ProviderError
+from llmsess.models import MAX_COST_USD, token_count
 from llmsess.providers.base import Delta, Provider, Reply, Request
 from llmsess.providers.echo import count_words
+from llmsess.settings import expanded
 
+MAX_DELAY_S = 3_600
 TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 
@@ -43,7 +45,7 @@ class Scripted(Provider):
         answer = choose(load(path), request, path)
         time.sleep(float(answer.get("delay_s", 0)))
         error = answer.get("error")
-        content, reasoning = str(answer.get("content", "")), answer.get("reasoning")
+        content, reasoning = answer.get("content", ""), answer.get("reasoning")
         if error is not None and "after_words" not in error:
             raise failure(error, billed=False)
         if request.stream:
@@ -67,7 +69,7 @@ def script_of(request: Request) -> str:
 def load(path: str) -> list[dict[str, Any]]:
     """Return the entries of a script; raises InvalidInput where the file is missing or is none."""
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = expanded(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise InvalidInput(
             f"the script {path} cannot be read", hint="a model scripted/PATH answers from PATH"
@@ -89,9 +91,59 @@ def parse(path: str, text: str) -> list[dict[str, Any]]:
         raise InvalidInput(f"the script {path} is no JSON lines: {error}") from error
     except yaml.YAMLError as error:
         raise InvalidInput(f"the script {path} is no YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise InvalidInput(f"the script {path} is nested too deeply") from error
     if not isinstance(entries, list) or not all(isinstance(entry, (str, dict)) for entry in entries):
         raise InvalidInput(f"the script {path} is no list of answers")
-    return [{"content": entry} if isinstance(entry, str) else entry for entry in entries]
+    answers = [{"content": entry} if isinstance(entry, str) else entry for entry in entries]
+    for number, answer in enumerate(answers, 1):
+        for key, value in answer.items():
+            if key not in _CHECKS or not _CHECKS[key](value):
+                raise InvalidInput(f'answer {number} of the script {path} has an odd "{key}"')
+    return answers
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_span(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MAX_DELAY_S
+
+
+def _is_pattern(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(re.compile(value))
+    except re.error:
+        return False
+
+
+def _is_usage(value: Any) -> bool:
+    return isinstance(value, dict) and all(key in TOKENS and token_count(n) is not None for key, n in value.items())
+
+
+def _is_cost(value: Any) -> bool:
+    try:
+        return 0 <= Decimal(str(value)) < MAX_COST_USD
+    except InvalidOperation:
+        return False
+
+
+_OF_ERROR: dict[str, Callable[[Any], bool]] = {
+    "kind": _is_text, "message": _is_text, "retry_after_s": _is_span,
+    "after_words": lambda n: token_count(n) is not None, "status": lambda n: isinstance(n, int) and 100 <= n <= 999,
+}  # fmt: skip
+
+
+def _is_error(value: Any) -> bool:
+    return isinstance(value, dict) and all(key in _OF_ERROR and _OF_ERROR[key](item) for key, item in value.items())
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("prompt", "content", "reasoning", "finish_reason"), _is_text),
+    **dict.fromkeys(("delay_s", "chunk_delay_s"), _is_span),
+    "match": _is_pattern, "usage": _is_usage, "cost_usd": _is_cost, "error": _is_error,
+}  # fmt: skip
 
 
 def choose(entries: list[dict[str, Any]], request: Request, path: str) -> dict[str, Any]:
