@@ -118,6 +118,7 @@ def server(chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> ChatServ
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
     monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
     chat_server.requests.clear()
+    chat_server.answers.clear()
     return chat_server
 
 

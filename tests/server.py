@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18, "prompt_tokens_details": {"cached_tokens": 4},
          "completion_tokens_details": {"reasoning_tokens": 2}}  # fmt: skip
@@ -31,6 +31,15 @@ FAILURES: dict[str, tuple[int, dict[str, str], str]] = {
 WORDS = ["Light ", "scatters ", "in ", "the ", "air."]
 
 
+class Answer(NamedTuple):
+    """What a test wants the server to say."""
+
+    kind: str
+    data: bytes
+    status: int = 200
+    headers: dict[str, str] = {}  # noqa: RUF012  never changed
+
+
 class ChatServer(ThreadingHTTPServer):
     """Use it as a context manager; `requests` records the bodies that came in."""
 
@@ -39,7 +48,7 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.requests: list[dict[str, Any]] = []
-        self.answers: dict[str, tuple[str, bytes]] = {}  # model: the content type and body of a 200, as a test wants it
+        self.answers: dict[str, Answer] = {}  # of models that a test makes up; AUTH in it is the key that came
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
@@ -66,6 +75,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Stay quiet."""
 
     def do_GET(self) -> None:
+        if "models" in self.server.answers:
+            kind, data, status, headers = self.server.answers["models"]
+            self.raw(status, data.replace(b"AUTH", self.headers["Authorization"].encode()), kind, headers)
+            return
         models = [{"id": name, "object": "model", "created": 1, "owned_by": "test"} for name in ("small", "large")]
         self.answer(200, {"object": "list", "data": models})
 
@@ -74,8 +87,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(body | {"_key": self.headers.get("Authorization")})
         model = body["model"]
         if model in self.server.answers:
-            kind, data = self.server.answers[model]
-            self.raw(200, data, kind)
+            kind, data, status, headers = self.server.answers[model]
+            key = self.headers["Authorization"]
+            headers = {name: value.replace("AUTH", key) for name, value in headers.items()}
+            self.raw(status, data.replace(b"AUTH", key.encode()), kind, headers)
         elif model in FAILURES:
             status, headers, message = FAILURES[model]
             if headers.get("Retry-After") == "DATE":

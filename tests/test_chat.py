@@ -13,7 +13,8 @@ import pytest
 
 from llmsess import catalog, chat, db, errors, maintenance, owners, search, sessions, settling
 from llmsess.models import Call, Message, now
-from tests.server import ChatServer
+from tests.conftest import Command
+from tests.server import Answer, ChatServer
 
 
 def calls() -> list[tuple[str, str | None, int | None]]:
@@ -48,6 +49,120 @@ def test_the_prompt_and_a_pending_reply_are_committed_before_the_request_leaves(
     other.close()
     assert "".join(stream) == "scatters in the air."
     assert sessions.path(session)[-1].content == "Light scatters in the air."
+
+
+@pytest.mark.parametrize("tokens", [2**53 - 1, -3, 10**400, 1.5, "7", True])
+def test_odd_usage_costs_nothing_and_loses_nothing(server: ChatServer, database: db.Database, tokens: object) -> None:
+    catalog.add_model("openai/odd", cost_per_1k_input_tokens=3_000_000, cost_per_1k_output_tokens=10_000_000)
+    usage = {"prompt_tokens": tokens, "completion_tokens": tokens, "cost": tokens}
+    events = [
+        {"choices": [{"delta": {"content": "paid for"}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": usage},
+    ]
+    data = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+    server.answers["odd"] = Answer("text/event-stream", data.encode())
+    reply = chat.ask(sessions.create("x", model="openai/odd"), "hi")
+    assert (reply.content, reply.status, reply.input_tokens) == ("paid for", "complete", None)
+    assert reply.cost in (None, 1_500_000_000)
+    assert maintenance.check().findings == []
+
+
+def script(tmp_path: Path, words: int, delay_s: float) -> str:
+    file = tmp_path / "slow.yaml"
+    answer = {"content": " ".join(f"word{i}" for i in range(words)), "chunk_delay_s": delay_s}
+    file.write_text(json.dumps([answer]))
+    return f"scripted/{file}"
+
+
+FORKED = """
+import os, sys, time, threading, llmsess
+from llmsess import chat, sessions, recording
+llmsess.connect(sys.argv[1])
+recording.FLUSH_S = 0.1
+session = sessions.create("parent", model=sys.argv[2])
+thread = threading.Thread(target=lambda: chat.ask(session, "hi"))
+thread.start()
+time.sleep(0.5)
+child = os.fork()
+if child == 0:
+    time.sleep(1.0)
+    chat.ask(sessions.create("child", model="echo/echo"), "in the child")
+    time.sleep(0.5)
+    os._exit(0)
+thread.join()
+os.waitpid(child, 0)
+print(sessions.path(session)[-1].status, len(sessions.path(session)[-1].content.split()))
+"""
+
+
+def test_a_forked_child_leaves_its_parents_reply_alone(path: Path, tmp_path: Path) -> None:
+    model = script(tmp_path, 20, 0.04)
+    done = subprocess.run([sys.executable, "-c", FORKED, str(path), model], capture_output=True, text=True)
+    assert done.stdout == "complete 20\n", done.stderr
+    db.connect(path)
+    assert maintenance.check().findings == []
+    db.database.close()
+
+
+def test_a_child_that_leaves_inside_a_callback_settles_nothing(path: Path, tmp_path: Path) -> None:
+    code = f"""
+import os, sys, llmsess
+from llmsess import chat, sessions
+llmsess.connect({str(path)!r})
+def leave(delta, forked=[]):
+    if not forked:
+        forked.append(os.fork())
+        if forked[0] == 0:
+            sys.exit(0)
+        os.waitpid(forked[0], 0)
+chat.ask(sessions.create("x", model={script(tmp_path, 3, 0.01)!r}), "hi", on_delta=leave)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    db.connect(path)
+    assert (sessions.get("@last").status, sessions.path("@last")[-1].status) == ("active", "complete")
+    assert [call.outcome for call in Call.select()] == ["ok"]
+    db.database.close()
+
+
+@pytest.mark.parametrize("gone", ["session", "file"])
+def test_a_reply_whose_place_is_gone_is_kept_aside(path: Path, tmp_path: Path, process: Command, gone: str) -> None:
+    chatting = subprocess.Popen(
+        [sys.executable, "-m", "llmsess", "--db", str(path), "chat", "hi", "-m", script(tmp_path, 20, 0.05)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert chatting.stdout is not None
+    chatting.stdout.read(5)
+    if gone == "session":
+        assert process("session", "delete", "@last", "--yes").status == 0
+    else:
+        for file in path.parent.glob("test.db*"):
+            file.unlink()
+    _, err = chatting.communicate(timeout=20)
+    assert chatting.returncode == 5, err
+    assert "Traceback" not in err and "it is kept in" in err
+    [aside] = path.parent.glob("llmsess-unsaved-*.json")
+    assert "word0 word1" in aside.read_text() and "word19" in aside.read_text()
+    assert gone == "session" or not path.exists(), "no other file is made in its place"
+
+
+def test_a_live_reply_that_was_given_up_is_stored_all_the_same(database: db.Database, tmp_path: Path) -> None:
+    session = sessions.create("x", model=script(tmp_path, 4, 0.01))
+    stream = chat.stream(session, "hi")
+    next(stream)
+    database.execute_sql("UPDATE messages SET status = 'interrupted', owner = NULL WHERE role = 'assistant'")
+    database.execute_sql("UPDATE sessions SET status = 'interrupted'")
+    assert "".join(stream) == "word1 word2 word3"
+    assert (sessions.path(session)[-1].status, sessions.get(session).status) == ("complete", "active")
+
+
+def test_another_process_namespace_is_another_host(database: db.Database) -> None:
+    host, pid, _ = owners.me().rsplit("/", 2)
+    assert not owners.is_gone(owners.me(), None)
+    assert owners.is_gone(f"{host}/{pid}/other", None)
+    elsewhere = f"{host.partition('+')[0]}+4026539999/{pid}/other"
+    assert not owners.is_gone(elsewhere, owners.lease())
+    assert owners.is_gone(elsewhere, None)
 
 
 def test_what_is_sent_is_the_path_with_the_settings(server: ChatServer, database: db.Database) -> None:

@@ -19,7 +19,8 @@ from llmsess.errors import ProviderError
 from llmsess.providers import Delta, Reply, Request, Turn, collect
 from llmsess.providers.openai import OpenAI
 from llmsess.providers.wire import retry_after_s
-from tests.server import ChatServer
+from tests.conftest import Command
+from tests.server import Answer, ChatServer
 
 REACHED = {"echo", "scripted", "openai"}  # providers of the conformance suite; the rest are openai with another address
 
@@ -323,7 +324,7 @@ def test_an_odd_answer_is_stored_as_a_reply_or_as_a_failure(
         text = json.dumps(ODD_PLACES[place](odd))
         kind = "text/event-stream" if stream else "application/json"
         body = f"data: {text}\n\ndata: [DONE]\n\n" if stream else text
-        server.answers["odd"] = (kind, body.encode())
+        server.answers["odd"] = Answer(kind, body.encode())
         try:
             reply = chat.ask(session, "hi", stream=stream)
             assert reply.status == "complete"
@@ -331,16 +332,92 @@ def test_an_odd_answer_is_stored_as_a_reply_or_as_a_failure(
         except ProviderError as error:
             assert "\n" not in str(error)
             assert sessions.path(session)[-1].status == "failed"
-    server.answers.clear()
     assert maintenance.check().findings == []
 
 
 def test_a_character_split_over_two_pieces_is_put_together(server: ChatServer) -> None:
     pieces = ["a\ud83d", "\ude00b", "\ud83d", "c"]
     events = [json.dumps({"choices": [{"delta": {"content": piece}}]}) for piece in pieces]
-    server.answers["split"] = ("text/event-stream", "".join(f"data: {e}\n\n" for e in [*events, "[DONE]"]).encode())
+    server.answers["split"] = Answer(
+        "text/event-stream", "".join(f"data: {e}\n\n" for e in [*events, "[DONE]"]).encode()
+    )
     assert ask(server, "split").content == "a😀b\ufffdc"
-    server.answers.clear()
+
+
+SSE, JSON = "text/event-stream", "application/json"
+DEEP = "[" * 100_000
+HOSTILE: dict[str, Answer] = {
+    "deep event": Answer(SSE, f"data: {DEEP}\n\n".encode()),
+    "deep body": Answer(JSON, DEEP.encode()),
+    "deep value": Answer(JSON, json.dumps(_whole({"usage": {"a": eval("[" * 90 + "1" + "]" * 90)}})).replace("[1]", "[" * 300 + "1" + "]" * 300).encode()),
+    "no gzip": Answer(JSON, b"{}", headers={"Content-Encoding": "gzip"}),
+    "no gzip in a failure": Answer(JSON, b"{}", 500, {"Content-Encoding": "gzip"}),
+    "charset hex": Answer("text/event-stream; charset=hex", b"data: x\n\n"),
+    "charset hex in a failure": Answer("text/plain; charset=hex", b"x", 500),
+    "charset undefined": Answer("application/json; charset=undefined", b"{}"),
+    "empty": Answer(JSON, b""),
+    "html": Answer("text/html", b"<html>gateway</html>", 502),
+    "endless line": Answer(SSE, b"data: " + b"x" * (33 * 1024 * 1024)),
+    "retry in the year 99999": Answer(JSON, b"{}", 429, {"Retry-After": "Wed, 21 Oct 99999 07:28:00 GMT"}),
+    "retry of nonsense": Answer(JSON, b"{}", 429, {"Retry-After": "nan, or so"}),
+    "no utf-8": Answer(SSE, b"data: \xff\xfe\n\n"),
+    "redirect": Answer(JSON, b"", 302, {"Location": "/elsewhere"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("label", HOSTILE)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_hostile_answer_is_a_failure_in_one_line(
+    server: ChatServer, database: db.Database, label: str, stream: bool
+) -> None:
+    server.answers["hostile"] = HOSTILE[label]
+    session = sessions.create("x", model="openai/hostile")
+    with pytest.raises(ProviderError) as caught:
+        chat.ask(session, "hi", stream=stream)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    assert sessions.path(session)[-1].status == "failed"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"data":[{"id":5},{"id":"a"}]}', b'{"data":5}', b"[]", b"null", b"<html>", b"", b'{"data":[null]}', DEEP.encode(), b"\xff"],
+    ids=range(9),
+)  # fmt: skip
+def test_an_odd_list_of_models_is_one_line_or_what_it_names(server: ChatServer, data: bytes) -> None:
+    server.answers["models"] = Answer(JSON, data)
+    try:
+        assert set(providers.get("openai").models(base_url=server.url, api_key="k")) <= {"a"}
+    except ProviderError as error:
+        assert "\n" not in str(error)
+
+
+KEY = "sk-test-0123456789abcdef"
+ECHOES = {
+    "error": Answer(JSON, b'{"error":{"message":"bad key: AUTH"}}', 401),
+    "html": Answer("text/html", b"<p>AUTH</p>", 500),
+    "no json": Answer(JSON, b"AUTH is no JSON"),
+    "event": Answer(SSE, b'data: {"error":{"message":"AUTH"}}\n\n'),
+    "request id": Answer(JSON, json.dumps(_whole({})).encode(), 200, {"x-request-id": "AUTH"}),
+    "reply": Answer(SSE, b'data: {"choices":[{"delta":{"content":"AUTH"},"finish_reason":"stop"}],"usage":{"AUTH":1},"model":"AUTH"}\n\n'),
+    "models": Answer(JSON, b"AUTH"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("label", ECHOES)
+def test_a_key_that_a_server_repeats_is_neither_kept_nor_shown(
+    server: ChatServer, path: Path, process: Command, label: str
+) -> None:
+    server.answers[label] = ECHOES[label]
+    args = ["model", "list", "--remote", "openai"] if label == "models" else ["chat", "hi", "-m", f"openai/{label}"]
+    shown = ""
+    for more in ([], ["--json"], ["--json", "--no-store"] if label != "models" else []):
+        ran = process("--debug", *args, *more)
+        shown += ran.out + ran.err
+    shown += process("show", "@last", "--json").out
+    assert KEY not in shown
+    assert ("[key]" in shown) or label == "request id"
+    for file in path.parent.glob("test.db*"):
+        assert KEY.encode() not in file.read_bytes()
 
 
 def test_a_hanging_server_times_out(server: ChatServer) -> None:
