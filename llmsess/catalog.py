@@ -161,7 +161,7 @@ def _model_fields(fields: dict[str, Any]) -> dict[str, Any]:
         if key == "context_window" and door.count(value, key) < 1:
             raise InvalidInput("a context window is at least one token")
         if key == "parameters":
-            door.parameters(value)
+            given[key] = door.parameters(value)
         if key in ("base_url", "api_key_env"):
             given[key] = door.text(value, key)
     if given.get("base_url") and not given["base_url"].startswith(("http://", "https://")):

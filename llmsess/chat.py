@@ -43,7 +43,7 @@ class Options:
     def __post_init__(self) -> None:
         door.temperature(self.temperature)
         door.max_tokens(self.max_tokens)
-        door.parameters(self.parameters)
+        object.__setattr__(self, "parameters", door.parameters(self.parameters) or {})
 
 
 @dataclass(frozen=True)

@@ -121,12 +121,12 @@ class Base(Model):
         database = database
         legacy_table_names = False
 
-    def __repr__(self) -> str:
-        """Return what tells a row from others: its uuid's beginning, its name, title or first words."""
+    def __str__(self) -> str:
+        """Return what tells a row from others: its uuid's beginning, its name, title or first words; repr() has it."""
         data = self.__data__
-        said = next((str(data[key]) for key in ("name", "title", "content", "model_name") if data.get(key)), "")
+        said = next((str(data[key]) for key in ("name", "title", "content") if data.get(key)), "")
         identity = str(data.get("uuid") or data.get("id"))[:8]
-        return f"<{type(self).__name__} {' '.join(filter(None, (identity, one_line(said, 40))))}>"
+        return " ".join(filter(None, (identity, one_line(said, 40))))
 
 
 class Project(Base):

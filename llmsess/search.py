@@ -26,6 +26,7 @@ from llmsess.snippets import END, SNIPPET_CHARACTERS, START, snippet
 from llmsess.texts import FIELDS, whole
 
 OPERATORS = {"AND", "OR", "NOT"}
+NESTED = 16
 MATCHED_WORDS = 150
 SCANNED_TERMS, SCANNED_CHARACTERS = 200, 10_000  # of a term: SQLite's expressions and patterns have limits
 COMMON = 20_000  # hits from which on a filter of sessions is worth listing their messages first
@@ -161,7 +162,10 @@ def match_expression(text: str) -> str | None:
     # FTS5Model itself has no columns, so that "reasoning: x" in pasted text is words, not a column filter.
     # Of a pasted page the beginning is enough: FTS5 and the parser limit how deep an expression may be.
     # NOT becomes a minus, for it is dropped where nothing stands before it: "NOT x" must not find x.
+    # More brackets than a person writes are pasted text, and FTS5's parser has no room for them.
     words = _NOT.sub(lambda found: found[1] or "-", _beginning(text))
+    if words.count("(") > NESTED:
+        words = words.replace("(", " ").replace(")", " ")
     expression = FTS5Model.web_query(words)
     return None if expression == '""' else expression
 

@@ -102,7 +102,7 @@ def store(reply: Message, call_id: int | None, message: dict[str, Any], call: di
     """
     with database.atomic():
         row = database.execute_sql(_OPEN, (reply.id,)).fetchone()
-        if row is None or (row[0] != reply.owner and row[1] != "interrupted"):
+        if row is None or (row[1] != "interrupted" and (row[0] is None or row[0] != reply.owner)):
             raise Conflict("its message was deleted meanwhile" if row is None else "its message is settled already")
         update_row(Message, reply.id, **texts.stored(message))
         if call_id is not None:

@@ -8,6 +8,7 @@ file repeats another's lines; unrelated files may use the same ids). A message w
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import Any
 
@@ -42,6 +43,7 @@ from llmsess.rows import update_row
 from llmsess.writing import TITLE_CHARACTERS, keep_attachments
 
 MAX_ERROR_CHARACTERS = 300
+_TAGGED = re.compile(r"\A\s*(?:<([a-z-]+)>.*?</\1>\s*)+", re.DOTALL)  # what a harness puts before a prompt
 
 _STAGED = (
     "id", "uuid", "session_id", "sequence_number", "parent_id", "parent_external_id", "position", "role", "origin",
@@ -280,7 +282,8 @@ class _Chunk:
             growth.latest = max(growth.latest, created)
             growth.earliest = min(growth.earliest or created, created)
         if growth.title is None and record.role == "user" and record.origin != "harness":
-            growth.title = texts.one_line(record.packed.content, TITLE_CHARACTERS) or None
+            said = _TAGGED.sub("", record.packed.content) or record.packed.content
+            growth.title = texts.one_line(said, TITLE_CHARACTERS) or None
 
     def content(self, record: MessageRecord) -> dict[str, Any]:
         """Return the columns that say what a message says and what it cost, those that are NULL left out."""

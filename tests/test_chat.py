@@ -424,3 +424,46 @@ def test_a_side_file_that_is_none_is_refused(database: db.Database, tmp_path: Pa
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(errors.InvalidInput):
         settling.restore_aside(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fields": {}}, {"fields": 5}, {"message": 5}, {"completed_at": 5}, {"completed_at": "2026-01-01T00:00:00"}, {"status": None},
+        {"status": "pending"}, {"content": {}}, {"colour": "red"}, {"input_tokens": "x"}, {"usage": []},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_odd_side_file_is_refused_and_kept(database: db.Database, tmp_path: Path, change: dict[str, object]) -> None:
+    session = sessions.create("x")
+    reply = sessions.append(session, "assistant", "half", status="interrupted")
+    fields = {
+        "status": "complete",
+        "content": "whole",
+        "completed_at": "2026-01-01T00:00:00.000000Z",
+        "usage": {"a": 1},
+    }
+    kept: dict[str, object] = {"message": reply.uuid, "fields": fields}
+    kept |= change if change.keys() <= kept.keys() else {"fields": fields | change}
+    file = tmp_path / "aside.json"
+    file.write_text(json.dumps(kept))
+    with pytest.raises(errors.InvalidInput, match=r"aside\.json is no unsaved reply|a reference to a message"):
+        settling.restore_aside(file)
+    assert file.exists() and sessions.path(session)[-1].content == "half"
+
+
+def test_a_side_file_never_replaces_a_settled_reply(database: db.Database, tmp_path: Path) -> None:
+    session = sessions.create("x")
+    open_, done = (
+        sessions.append(session, "assistant", "half", status=status) for status in ("interrupted", "complete")
+    )
+    database.execute_sql("UPDATE sessions SET status = 'interrupted'")
+    fields = {"status": "complete", "content": "whole", "completed_at": "2026-01-01T00:00:00.000000Z"}
+    file = tmp_path / "aside.json"
+    file.write_text(json.dumps({"message": done.uuid, "fields": fields}))
+    with pytest.raises(errors.Conflict, match="settled already"):
+        settling.restore_aside(file)
+    file.write_text(json.dumps({"message": open_.uuid, "fields": fields}))
+    assert settling.restore_aside(file).content == "whole"
+    assert sessions.get(session).status == "active"
+    assert not file.exists()

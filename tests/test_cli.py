@@ -537,14 +537,15 @@ def test_no_key_is_stored_logged_or_shown(server: ChatServer, path: Path, proces
         assert key.encode() not in file.read_bytes()
 
 
-def on_terminal(*args: str, path: Path, columns: int = 100) -> str:
-    """Run a command on a terminal of its own and return what it wrote there."""
+def on_terminal(*args: str, path: Path, columns: int = 100, typed: bytes = b"") -> str:
+    """Run a command on a terminal of its own, with what is typed there, and return what it wrote."""
     leader, follower = pty.openpty()
     env = os.environ | {"LLMSESS_DB": str(path), "PAGER": "", "TERM": "xterm", "COLUMNS": str(columns)}
     process = subprocess.Popen(
         [sys.executable, "-m", "llmsess", *args], stdin=follower, stdout=follower, stderr=follower, env=env
     )
     os.close(follower)
+    os.write(leader, typed)
     shown = b""
     while True:
         try:
@@ -617,6 +618,107 @@ def test_bare_llmsess_shows_first_commands_and_histories(process: Command, tmp_p
     ran = process()
     assert (ran.status, ran.out.count("  llmsess ")) == (0, 3)
     assert "import auto ~/.claude/projects" in ran.out
+
+
+@pytest.mark.parametrize("args", [["list"], ["chat", "hi", "-m", "echo/echo"], ["show", "@last", "--json"]])
+def test_output_that_cannot_be_written_is_told(process: Command, path: Path, run: Command, args: list[str]) -> None:
+    run("create", "🚀 title")
+    command = " ".join([sys.executable, "-m", "llmsess", *args])
+    for redirected, status in ((">/dev/full", 1), (">&-", 0)):
+        done = subprocess.run(
+            ["sh", "-c", f"{command} {redirected}"],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"LLMSESS_DB": str(path)},
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (status, False), (redirected, done.stderr)
+        assert status == 0 or "No space left" in done.stderr
+
+
+def test_an_encoding_that_lacks_a_character_gets_an_escape(process: Command, run: Command) -> None:
+    run("create", "🚀 title")
+    ran = process("list", PYTHONIOENCODING="latin-1")
+    assert (ran.status, "\\U0001f680 title" in ran.out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["chat", "x", "-m", "echo/echo", "-o", "k", "NaN"], ["chat", "x", "-m", "openai/echo", "-o", "k", "NaN"],
+        ["chat", "x", "-m", "openai/echo", "-o", "k", '"\\ud800"'], ["model", "edit", "echo/echo", "-o", "a", '"\\ud800"'],
+        ["session", "create", "x", "-o", "k", "[" * 60_000], ["list", "--meta", 'a"b=c'], ["list", "--cursor", "2026-01-01T00:00:00Z~" + "9" * 40],
+        ["list", "--since", "9" * 5_000 + "d"], ["search", "x", "--until", "9" * 5_000 + "d"], ["list", "--type", "nope"],
+        ["search", "x", "--role", "nope"], ["session", "edit", "abcd", ""],
+    ],
+    ids=lambda args: " ".join(args)[:40],
+)  # fmt: skip
+def test_odd_values_of_options_are_taken_or_told_in_one_line(run: Command, server: ChatServer, args: list[str]) -> None:
+    run("model", "add", "echo/echo")
+    ran = run(*args, "--json")
+    assert ran.status in (0, 2, 3)
+    assert ran.err.count("\n") <= 1
+    assert run("model", "list", "--json").status == 0
+
+
+def test_a_group_without_a_command_shows_its_help(run: Command) -> None:
+    ran = run("session")
+    assert (ran.status, ran.err.startswith("Usage: llmsess session")) == (2, True)
+    assert ran.err.count("\n") > 10
+    assert 'llmsess chat "..."' in run("why", "is", "the", "sky").err
+
+
+def test_forks_are_drawn_as_forks(run: Command) -> None:
+    for text in ("one", "two"):
+        run("create", "T") if text == "one" else None
+        run("add", "T", text)
+    run("session", "fork", "T", "--title", "F")
+    run("add", "F", "in F")
+    run("add", "T", "in T")
+    lines = [re.sub(r"[0-9a-f]{8} ", "", line) for line in run("session", "tree", "T").out.splitlines()]
+    assert lines == ["user: one", "user: two", "├─ user: in F", "│  ◆ F", "└─ user: in T", "   ◆ T (this)"]
+    run("create", "Empty")
+    assert run("session", "tree", "Empty").out.startswith("◆ ")
+
+
+def test_times_at_the_ends_of_the_calendar_are_shown(process: Command, path: Path, tmp_path: Path) -> None:
+    for uuid, moment_ in (("u1", "0001-01-01T00:00:00Z"), ("u2", "9999-12-31T23:59:59.999999Z")):
+        line = {
+            "type": "user",
+            "uuid": uuid,
+            "parentUuid": None,
+            "sessionId": uuid,
+            "timestamp": moment_,
+            "message": {"content": "sky"},
+        }
+        (tmp_path / f"{uuid}.jsonl").write_text(json.dumps(line))
+    assert process("import", "auto", str(tmp_path)).status == 0
+    for zone in ("Asia/Tokyo", "America/New_York", "UTC"):
+        for args in (["list"], ["show", "@last"], ["search", "sky"]):
+            assert process(*args, TZ=zone).status == 0
+
+
+def test_an_unreadable_or_oddly_named_file_does_not_stop_a_folder(run: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "imp"
+    folder.mkdir()
+    line = json.dumps({"messages": [{"role": "user", "content": "sky"}]})
+    (folder / "good.jsonl").write_text(line)
+    Path(os.fsdecode(os.fsencode(folder) + b"/odd\xff.jsonl")).write_text(line.replace("sky", "cloud"))
+    (folder / "loop.jsonl").symlink_to("loop.jsonl")
+    os.mkfifo(folder / "fifo.jsonl")
+    report = json.loads(run("import", "auto", str(folder), "--json").out)
+    assert report["totals"]["imported"] == 2
+    assert any("\\udcff" in source["path"] for source in report["sources"])
+    if os.geteuid():  # root reads everything
+        (folder / "secret.jsonl").touch(0o000)
+        ran = run("import", "auto", str(folder), "--json")
+        assert (ran.status, json.loads(ran.out)["totals"]["bad"]) == (6, 1)
+
+
+def test_a_question_shows_no_control_sequences(path: Path, run: Command) -> None:
+    run("project", "create", "evil\x1b[31m\u202e")
+    assert "\x1b[31m" not in on_terminal("project", "delete", "evil\x1b[31m\u202e", path=path, typed=b"n\n")
+    assert "\u202e" not in run("project", "list", "--json").out
+    assert json.loads(run("project", "list", "--json").out)[0]["name"] == "evil\x1b[31m\u202e"
 
 
 def test_python_dash_m_and_version(process: Command) -> None:

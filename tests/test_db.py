@@ -184,6 +184,55 @@ def test_open_foreign_reads_and_cannot_write(tmp_path: Path) -> None:
         db.open_foreign(tmp_path / "bad.db")
 
 
+def test_a_new_file_under_two_names_is_made_once(tmp_path: Path) -> None:
+    real = tmp_path / "real.db"
+    real.touch()
+    (tmp_path / "link.db").symlink_to(real)
+    command = [sys.executable, "-m", "llmsess"]
+    running = [
+        subprocess.Popen([*command, "--db", str(tmp_path / name), "create", f"{name} {i}"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        for i in range(4)
+        for name in ("real.db", "link.db")
+    ]  # fmt: skip
+    assert [process.communicate()[1] for process in running] == [b""] * 8
+    database = llmsess.connect(tmp_path / "link.db")
+    assert database.execute_sql("SELECT count(*) FROM sessions").fetchone() == (8,)
+    database.close()
+
+
+def test_damage_to_the_schema_is_told(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE", b"\x8d\xff" * 6))
+    for args in (["list"], ["db", "check"], ["db", "info"], ["stats", "summary"], ["chat", "x", "-m", "echo/echo"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "llmsess", "--db", str(path), *args], capture_output=True, text=True
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (5, False), done
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "status"),
+    [
+        ("~nosuchuser/x.db", ["list"], 2), ("x" * 5_000, ["list"], 5), ("x" * 5_000, ["db", "info"], 5), ("x" * 5_000, ["db", "check"], 5),
+        ("locked.db", ["list"], 5), ("x.db", ["import", "auto", "y" * 5_000], 2), ("x.db", ["chat", "hi", "-m", "echo/echo", "-s", "@~nosuchuser/x"], 2),
+        ("x.db", ["chat", "hi", "-m", "scripted/~nosuchuser/x"], 2),
+    ],
+)  # fmt: skip
+def test_paths_that_cannot_be_are_one_line(tmp_path: Path, name: str, args: list[str], status: int) -> None:
+    (tmp_path / "locked.db.lock").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "llmsess", "--db", name, *args], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (status, 1), done.stderr[:500]
+
+
+def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    code = f"import os; os.chdir({str(folder)!r}); os.rmdir({str(folder)!r}); from llmsess import cli; cli.main(['--db', 'x.db', 'list'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (5, 1), done.stderr
+
+
 def test_other_urls_are_refused() -> None:
     with pytest.raises(errors.InvalidInput, match="postgresql"):
         llmsess.connect("postgresql://localhost/x")

@@ -170,6 +170,16 @@ def test_a_very_long_query(said: None) -> None:
     assert len(search.find("数据库 " * 5_000)) == 1
     assert len(search.find("数据库" + "字" * 60_000)) == 0
     assert len(search.find(" OR ".join(["数据库"] * 5_000))) == 1
+    for query in (
+        "[" * 60_000,
+        "%" * 1_000_000,
+        "💥" * 100_000,
+        "x" * 1_000_000,
+        "NEAR(" * 10_000,
+        "-(" * 10_000 + "x",
+        "rm -" * 60_000,
+    ):
+        assert len(search.find(query)) == 0
 
 
 def test_pending_replies_are_not_found_until_they_are_settled(database: db.Database) -> None:

@@ -32,6 +32,30 @@ def test_append_makes_one_line(talk: object) -> None:
     assert [message.origin for message in path] == ["human", "model", "human", "model"]
 
 
+def test_a_row_of_another_database_is_refused(database: db.Database, tmp_path: Path) -> None:
+    session = sessions.create("here")
+    message = sessions.append(session, "user", "x")
+    db.connect(tmp_path / "other.db")
+    sessions.append(sessions.create("there"), "user", "y")
+    for call in (lambda: sessions.append(session, "user", "lost?"), lambda: sessions.path(session), lambda: sessions.get(session),
+                 lambda: sessions.get_message(message), lambda: sessions.fork(session)):  # fmt: skip
+        with pytest.raises(errors.NotFound, match="of another database"):
+            call()
+    assert said("there") == ["y"]
+    db.connect(database.database)
+
+
+def test_rows_say_what_they_are(database: db.Database) -> None:
+    session = sessions.create("Sky", model="echo/echo", project="p")
+    message = sessions.append(session, "user", "why is it blue?")
+    assert repr(session) == f"<Session: {session.uuid[:8]} Sky>"
+    assert repr(message) == f"<Message: {message.uuid[:8]} why is it blue?>"
+    assert repr(session.model) == "<LanguageModel: echo/echo>"
+    assert [row["title"] for row in sessions.find()] == ["Sky"]
+    with pytest.raises(errors.InvalidInput, match="edited into nothing"):
+        sessions.edit(message, " ")
+
+
 def test_the_last_n_of_a_path_are_in_order(talk: object) -> None:
     assert said(talk, last=2) == ["three", "four"]
 

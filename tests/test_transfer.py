@@ -252,6 +252,10 @@ def test_who_wrote_a_user_line(database: db.Database, tmp_path: Path) -> None:
     ]
     transfer.run("auto", [write(tmp_path / f"{SESSION}.jsonl", *lines)])
     assert [message.origin for message in sessions.path("@last")] == ["human", "harness", "harness", "harness", "human"]
+    assert sessions.get("@last").title == "a real prompt"
+    again = [lines[4] | {"uuid": "6", "parentUuid": None, "sessionId": OTHER}]
+    transfer.run("auto", [write(tmp_path / f"{OTHER}.jsonl", *again)])
+    assert Session.get(Session.external_id == OTHER).title == "and a prompt"
 
 
 def test_titles_told_before_or_after_or_in_another_file(database: db.Database, tmp_path: Path) -> None:
