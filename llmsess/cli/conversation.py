@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmsess import sessions, tree
-from llmsess.cli import output
+from llmsess.cli import output, table
 from llmsess.cli.output import Row, cost_usd, iso, local_time, money, number, style
 from llmsess.db import database
 from llmsess.models import LanguageModel, Message, Session
@@ -216,7 +216,7 @@ def tree_text(session: Session, branches: Sequence[tree.Branch]) -> str:
     while waiting:
         branch, first, below = waiting.pop()
         for i, message in enumerate(branch.messages):
-            lines.append(f"{below if i else first}{_tree_line(message, branch.main)}")
+            lines.append(_tree_line(message, below if i else first, branch.main))
         lines += [style(f"{below}{_tree_head(head, session)}", bold=True) for head in branch.heads]
         waiting += _places(branch.children, below)
     return "\n".join(lines or [_tree_head(session, session)]) + "\n"
@@ -237,8 +237,8 @@ def _tree_head(head: Session, session: Session) -> str:
     return f"◆ {head.uuid[:SHORT_ID]} {one_line(head.title or '(untitled)', 60)}{here}"
 
 
-def _tree_line(message: Message, main: bool) -> str:
+def _tree_line(message: Message, before: str, main: bool) -> str:
     words = one_line(message.content or message.tool_text or message.error or "", 60)
     mark = "" if message.status == "complete" else f" ({message.status})"
-    text = f"{message.uuid[:SHORT_ID]} {message.role}: {words}{mark}"
-    return text if main else style(text, dim=True)
+    text = table.cut(f"{message.uuid[:SHORT_ID]} {message.role}: {words}{mark}", output.columns() - len(before))
+    return before + (text if main else style(text, dim=True))
