@@ -55,7 +55,7 @@ def summary() -> Summary:
     def one(sql: str) -> tuple[int, ...]:
         return tuple(database.execute_sql(sql).fetchone())
 
-    with database.atomic():  # one moment for all of them
+    with database.atomic("DEFERRED"):  # one moment for all of them, no lock
         totals, messages = one(_TOTALS), one(_MESSAGES)
         projects, models, calls, hidden = one(
             "SELECT (SELECT count(*) FROM projects), (SELECT count(*) FROM models), (SELECT count(*) FROM calls), "

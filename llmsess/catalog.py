@@ -15,8 +15,8 @@ from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput, NotFound
 from llmsess.models import LanguageModel, Message, Project, Session, Setting
 from llmsess.prices import MAX_PRICE
-from llmsess.references import resolve
-from llmsess.rows import insert_row
+from llmsess.references import resolve, same_row
+from llmsess.rows import insert_row, update_row
 
 # Projects
 
@@ -64,22 +64,25 @@ def edit_project(
     metadata: dict[str, Any] | None = None,
     archived: bool | None = None,
 ) -> Project:
-    """Change what is given and return the project; raises Conflict if the new name is taken."""
-    project = get_project(reference)
+    """Change what is given and return the project; raises NotFound, InvalidInput, Conflict if the new name is taken."""
+    given: dict[str, Any] = {}
     if name is not None:
-        project.name = _name(name)
+        given["name"] = _name(name)
     if description is not None:
-        project.description = door.text(description, "description") or None
-    if metadata is not None:
-        project.metadata = (project.metadata or {}) | door.json_object(metadata, "metadata")
+        given["description"] = door.text(description, "description") or None
     if archived is not None:
-        project.archived_at = models.now() if archived else None
+        given["archived_at"] = models.now() if archived else None
     try:
         with database.atomic():
-            project.save()
+            row_id = same_row(Project, get_project(reference), "project")
+            if metadata:
+                known = Project.get_by_id(row_id).metadata or {}
+                given["metadata"] = known | door.json_object(metadata, "metadata")
+            if given:
+                update_row(Project, row_id, **given)
     except IntegrityError as error:
         raise Conflict(f'there is a project "{name}" already') from error
-    return project
+    return Project.get_by_id(row_id)
 
 
 def delete_project(reference: str | Project) -> int:
@@ -218,11 +221,14 @@ def find_models(*, removed: bool = False) -> list[LanguageModel]:
 
 
 def edit_model(reference: str | LanguageModel, **fields: Any) -> LanguageModel:
-    """Change the given fields of a model and return it; raises InvalidInput, NotFound."""
-    model = get_model(reference)
-    _set(model, _model_fields(fields))
+    """Change the given fields of a model, "" for unknown, and return it; raises InvalidInput, NotFound."""
+    given = _model_fields(fields)
     with database.atomic():
-        model.save()
+        row_id = same_row(LanguageModel, get_model(reference), "model")
+        model = LanguageModel.get_by_id(row_id)
+        _set(model, given)
+        if given:
+            update_row(LanguageModel, row_id, **{key: getattr(model, key) for key in given})
     return model
 
 

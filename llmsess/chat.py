@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmsess import catalog, door, owners, providers, sessions, texts
-from llmsess.db import database
-from llmsess.errors import Conflict, DatabaseProblem, InvalidInput, MissingKey, NotFound, ProviderError, UnsavedReply
+from llmsess.db import TROUBLES, database
+from llmsess.errors import Conflict, InvalidInput, MissingKey, NotFound, ProviderError, UnsavedReply
 from llmsess.models import Call, LanguageModel, Message, Session, now, parse_time, time_text
 from llmsess.providers import Delta, Provider, Reply, Request, Turn
 from llmsess.recording import Recorder
 from llmsess.rows import get_row, insert_row, update_row
 from llmsess.settings import Settings
-from llmsess.settling import Outcome, keep_aside, reply_fields, settled, store
+from llmsess.settling import Outcome, keep_aside, reply_fields, set_status, settled, store
 from llmsess.writing import context_to, growing, message_by_id, row_of
 
 OnDelta = Callable[[Delta], None]
@@ -135,8 +135,8 @@ def _prompt(prompt: Any) -> str:
     return text
 
 
-def stream(session: str | Session, prompt: str, **options: Any) -> Iterator[str]:
-    """Send a prompt at the session's head and yield the reply's text as it comes; see `ask()`.
+def stream(session: str | Session, prompt: str, **options: Any) -> Generator[str]:
+    """Send a prompt at the session's head and yield the reply's text as it comes; raises as `ask()`, from the first on.
 
     Closing the generator keeps what came as an interrupted reply.
     """
@@ -150,7 +150,7 @@ def retry(
 ) -> Message:
     """Send the session's last prompt (or the prompt `at`) again and return the new reply, beside the old one.
 
-    Raises InvalidInput where there is no prompt to send.
+    Raises as `ask()`, and InvalidInput where there is no prompt to send.
     """
     found = sessions.get(session)
     messages = sessions.path(found, at=at)
@@ -173,18 +173,19 @@ def _drained(turn: Exchange, deltas: Generator[Delta], on_delta: OnDelta | None)
 def once(prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Message:
     """Send a prompt without a session, store nothing of it, and return the reply as a message that is no row."""
     way, request = prepare(Options(**options), keep=False)
-    began, ttft_ms, reply = time.monotonic(), None, None
-    for item in way.provider.answer(replace(request, turns=[Turn("user", _prompt(prompt))])):
-        if isinstance(item, Reply):
-            reply = item
-            continue
-        ttft_ms = round((time.monotonic() - began) * 1000) if ttft_ms is None else ttft_ms
-        if on_delta is not None:
-            on_delta(item)
+    created, began, ttft_ms, reply = now(), time.monotonic(), None, None
+    with contextlib.closing(way.provider.answer(replace(request, turns=[Turn("user", _prompt(prompt))]))) as items:
+        for item in items:
+            if isinstance(item, Reply):
+                reply = item
+                continue
+            ttft_ms = round((time.monotonic() - began) * 1000) if ttft_ms is None else ttft_ms
+            if on_delta is not None:
+                on_delta(item)
     if reply is None:
         raise _unended()
     figures = {"latency_ms": round((time.monotonic() - began) * 1000), "ttft_ms": ttft_ms, "completed_at": now()}
-    said = {"role": "assistant", "origin": "model", "status": "complete", "created_at": now()}
+    said = {"role": "assistant", "origin": "model", "status": "complete", "created_at": created}
     message = row_of(None, said | figures | reply_fields(reply, way.model, now()))
     message.model = way.model
     return message
@@ -215,6 +216,7 @@ def request_for(way: Route, session: Session | None, options: Options) -> Reques
     )
 
 
+_UNSTORABLE: tuple[type[Exception], ...] = (*TROUBLES, Conflict)
 _NOTES: dict[type[BaseException], str] = {KeyboardInterrupt: "Ctrl-C", GeneratorExit: "the reader went away"}
 
 
@@ -243,6 +245,7 @@ class Exchange:
         recorder = Recorder(self.reply.id)
         outcome = Outcome("complete", "ok")
         try:
+            recorder.start()
             for item in self.way.provider.answer(request):
                 if isinstance(item, Reply):
                     outcome.reply = item
@@ -288,8 +291,8 @@ class Exchange:
             message["metadata"] = (message.get("metadata") or {}) | {"sent_with": self.overrides}
         try:
             store(self.reply, self.call_id, message, call, status)
-        except (DatabaseProblem, Conflict) as error:
-            raise UnsavedReply(str(keep_aside(self.reply.uuid, message)), error.message) from error
+        except _UNSTORABLE as error:
+            raise UnsavedReply(str(keep_aside(self.reply.uuid, message)), str(error)) from error
         self.reply.__data__.update(message)
 
 
@@ -309,7 +312,10 @@ def recover() -> list[Message]:
 
 def _interrupt(message_id: int, owner: str) -> bool:
     with database.atomic():
-        message = message_by_id(message_id)
+        try:
+            message = message_by_id(message_id)
+        except NotFound:
+            return False
         if message.owner != owner:  # settled, or recovered by another process, meanwhile
             return False
         moment = now()
@@ -322,5 +328,5 @@ def _interrupt(message_id: int, owner: str) -> bool:
             "UPDATE calls SET outcome = 'unknown', ended_at = ? WHERE message_id = ? AND outcome = 'sent'",
             (time_text(moment), message_id),
         )
-        database.execute_sql("UPDATE sessions SET status = 'interrupted' WHERE id = ?", (message.session_id,))
+        set_status(message.session_id, "interrupted")
     return True

@@ -9,6 +9,7 @@ the areas turn into what it means.
 from __future__ import annotations
 
 import contextlib
+import glob
 import logging
 import os
 import random
@@ -165,7 +166,7 @@ def connect(path_or_url: str | os.PathLike[str] | None = None) -> Database:
     """
     with _file_troubles(path_or_url):
         path = _resolve(path_or_url)
-        if database.database == str(path) and not database.is_closed():
+        if database.database == str(path) and not database.is_closed() and database.is_there():
             return database
         _open(path)
         version = schema_version()
@@ -365,14 +366,25 @@ def _backup(path: Path, version: int) -> Path:
     copy = folder / f"{path.name}.v{version}.{stamp}"
     partial = copy.with_name(copy.name + ".partial")
     os.close(os.open(partial, os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600))
-    database.execute_sql("VACUUM INTO ?", (str(partial),))
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.rename(copy)
+    try:
+        database.execute_sql("VACUUM INTO ?", (str(partial),))
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.rename(copy)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     sync_folder(folder)
-    for old in sorted(folder.glob(f"{path.name}.v*"))[:-BACKUPS_KEPT]:
+    for old in backups(path)[:-BACKUPS_KEPT]:
         old.unlink()
     return copy
+
+
+def backups(path: Path) -> list[Path]:
+    """Return the automatic copies of a database, the oldest first."""
+    found = (path.parent / "backups").glob(f"{glob.escape(path.name)}.v*")
+    copies = [copy for copy in found if copy.suffix != ".partial"]
+    return sorted(copies, key=lambda copy: copy.name.removeprefix(f"{path.name}.v").partition(".")[2])
 
 
 def sync_folder(folder: Path) -> None:

@@ -87,6 +87,15 @@ def json_object(value: Any, name: str) -> dict[str, Any]:
     return found
 
 
+def content(value: Any) -> str | list[Any]:
+    """Return what a message may say: a text or blocks."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, (list, tuple)):
+        raise InvalidInput(f"content is a text or a list of blocks, not {type(value).__name__}")
+    return list(json_value(value, "content"))
+
+
 def temperature(value: Any) -> float | None:
     """Return a sampling temperature, None for the default."""
     if value is None:
@@ -130,6 +139,19 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     **dict.fromkeys(("usage", "metadata"), json_object),
 }
 _NOT_NULL = ("origin", "status")  # None: the default
+
+
+_OURS_ONLY = ("model_id", "owner", "lease_expires_at")  # columns that only a turn writes
+
+
+def of_callers_message(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a caller says of a message, which is settled, as its columns; raises InvalidInput."""
+    for name in _OURS_ONLY:
+        if name in given:
+            raise InvalidInput(f'a message has no field "{name}" to set', hint="model names the model")
+    if given.get("status") in ("pending", "streaming"):
+        raise InvalidInput(f"only a turn makes a message that is {given['status']}")
+    return of_message(given)
 
 
 def of_message(given: Mapping[str, Any]) -> dict[str, Any]:

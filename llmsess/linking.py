@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import zlib
 from collections.abc import Iterator
 
 from llmsess.db import database
 from llmsess.importers.base import TitleRecord
-from llmsess.texts import clean
 
-WAITING = "waiting for its session"  # the problem of a title whose session has not come
+WAITING = "waiting for its session: "  # begins the problem of a title whose session has not come; the title follows
 
 # CROSS JOIN keeps the order of the tables, each found by its index: without it one of them is scanned.
 _WAITING = """
@@ -92,10 +89,12 @@ def is_told(item: TitleRecord) -> bool:
 
 def titled_session(source: str, item: TitleRecord) -> str | None:
     """Return the external id of the session that a record titles: its own, or that of the message it names."""
-    if item.is_message:
-        return _session_of_message(source, item.target)
+    return (_session_of_message if item.is_message else _session_named)(source, item.target)
+
+
+def _session_named(source: str, external_id: str) -> str | None:
     sql = "SELECT external_id FROM sessions WHERE source = ? AND external_id = ? AND status <> 'deleted'"
-    row = database.execute_sql(sql, (source, item.target)).fetchone()
+    row = database.execute_sql(sql, (source, external_id)).fetchone()
     return str(row[0]) if row else None
 
 
@@ -104,7 +103,7 @@ def _session_of_message(source: str, external_id: str) -> str | None:
         SELECT s.external_id FROM messages m JOIN sessions s ON s.id = m.session_id
         WHERE s.source = ? AND s.status <> 'deleted' AND (
             m.external_id = ? OR m.id IN (SELECT message_id FROM import_records WHERE external_id = ?)
-        ) ORDER BY m.id LIMIT 1
+        ) ORDER BY s.external_id LIMIT 1
     """
     row = database.execute_sql(sql, (source, external_id, external_id)).fetchone()
     return str(row[0]) if row else None
@@ -112,15 +111,15 @@ def _session_of_message(source: str, external_id: str) -> str | None:
 
 def _give_waiting_titles(source: str) -> None:
     sql = """
-        SELECT id, external_id, raw_record FROM import_records
-        WHERE external_id >= 'title:' AND external_id < 'title;' AND problem = ?
+        SELECT id, external_id, problem FROM import_records
+        WHERE external_id >= 'title:' AND external_id < 'title;' AND problem >= ? AND problem < ?
     """
-    for row_id, key, raw in database.execute_sql(sql, (WAITING,)).fetchall():
+    for row_id, key, problem in database.execute_sql(sql, (WAITING, WAITING + "\U0010ffff")).fetchall():
         target = key.removeprefix("title:").rpartition(":")[0]
-        session = _session_of_message(source, target)
+        session = _session_of_message(source, target) or _session_named(source, target)
         if session is not None:
-            title = clean(str(json.loads(zlib.decompress(raw)).get("summary", "")))
             database.execute_sql(
-                "UPDATE sessions SET title = ? WHERE source = ? AND external_id = ?", (title, source, session)
+                "UPDATE sessions SET title = ? WHERE source = ? AND external_id = ?",
+                (problem.removeprefix(WAITING), source, session),
             )
             database.execute_sql("UPDATE import_records SET problem = NULL WHERE id = ?", (row_id,))

@@ -15,6 +15,7 @@ from llmsess.db import TROUBLES, database
 from llmsess.door import ORIGINS, ROLES, SESSION_TYPES, STATUSES
 from llmsess.models import TABLES
 from llmsess.texts import FIELDS
+from llmsess.writing import UNUSED_BLOB, UNUSED_TEXT
 
 FINDINGS_SHOWN = 20  # of one check
 
@@ -100,7 +101,16 @@ def _values() -> tuple[str, ...]:
     return tuple(queries)
 
 
-QUERIES: dict[str, tuple[str, ...]] = {"tree": _TREE, "totals": (_TOTALS,), "texts": _TEXTS, "values": _values()}
+_UNUSED = (
+    f"SELECT 'row ' || t.id || ' of texts is used by no message' FROM texts t WHERE {UNUSED_TEXT}",
+    f"SELECT 'row ' || b.id || ' of blobs is used by no message' FROM blobs b WHERE {UNUSED_BLOB}",
+)
+QUERIES: dict[str, tuple[str, ...]] = {
+    "tree": _TREE,
+    "totals": (_TOTALS,),
+    "texts": (*_TEXTS, *_UNUSED),
+    "values": _values(),
+}
 
 
 def check() -> CheckReport:
@@ -181,7 +191,6 @@ def info() -> dict[str, Any]:
     """Return facts about the open database: where it is, how large, which versions, how many rows."""
     path = Path(database.database)
     sizes = {name: database.pragma(name) for name in ("page_size", "page_count", "freelist_count")}
-    backups = sorted((path.parent / "backups").glob(f"{path.name}.v*"))
     version = db.schema_version()
     tables = (
         "projects",
@@ -205,5 +214,5 @@ def info() -> dict[str, Any]:
         "journal_mode": database.journal_mode,
         "file_system": db.file_system(str(path)),
         "rows": counts,
-        "backups": [str(backup) for backup in backups],
+        "backups": [str(backup) for backup in db.backups(path)],
     }

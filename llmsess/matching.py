@@ -141,10 +141,10 @@ def dispositions(record: MessageRecord, disposition: str) -> Iterator[tuple[Inpu
         yield part, "merged" if i and disposition == "imported" else disposition
 
 
-def is_newer(record: MessageRecord, known: Known) -> bool:
+def is_newer(record: MessageRecord, length: int, output_tokens: int | None) -> bool:
     """Return whether a message that came again has more in it than before."""
-    grown = (record.usage.output_tokens or 0) > (known.output_tokens or 0)
-    return record.weight > known.length or (grown and record.weight >= known.length)
+    grown = (record.usage.output_tokens or 0) > (output_tokens or 0)
+    return record.weight > length or (grown and record.weight >= length)
 
 
 _LENGTH = " + ".join(

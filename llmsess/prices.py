@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from llmsess.errors import InvalidInput
 from llmsess.models import MAX_COST_USD, NANO, LanguageModel
 
+QUOTED_TOKENS = 1_000  # of a quote: a long request may cost more a token
 MAX_PRICE = 10**12  # nano-USD per thousand tokens, a million USD per million: more is a mistake
 
 
@@ -54,6 +55,23 @@ def price(
     if nano is None:
         nano, source = catalogue_price(model.provider, model.model_name, usage, at), "catalog"
     return UNPRICED if nano is None or not 0 <= nano < MAX_COST_USD * NANO else Price(nano, source)
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What a model asks, in USD per million tokens of a short request; None is unknown."""
+
+    input_usd_per_million: Decimal | None
+    output_usd_per_million: Decimal | None
+    source: str | None
+
+
+def quote(model: LanguageModel) -> Quote:
+    """Return what a model asks now, and who says so."""
+    asked = price(model, Usage(QUOTED_TOKENS, output_tokens=0)), price(model, Usage(0, output_tokens=QUOTED_TOKENS))
+    per_million = [None if one.cost is None else Decimal(one.cost) * 10**6 / QUOTED_TOKENS / NANO for one in asked]
+    given, taken = (None if usd is None else usd.normalize() for usd in per_million)
+    return Quote(given, taken, asked[0].source or asked[1].source)
 
 
 def _own_price(model: LanguageModel, usage: Usage) -> int | None:

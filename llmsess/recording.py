@@ -36,6 +36,9 @@ class Recorder:
         self.began = self.renewed = time.monotonic()
         self.lock = threading.Lock()
         self.stopped = False
+
+    def start(self) -> None:
+        """Begin the keeping."""
         _keeper.add(self)
 
     def add(self, delta: Delta) -> None:

@@ -201,7 +201,7 @@ def _ranked(match: str, filter: SearchFilter, words: list[str], literal: str | N
     where = _Where(expression, filter)
     if literal is not None:
         where.add(_test(literal, [whole("m", name) for name in columns], where.values))
-    floor = where.floor()
+    floor = False if filter.sort == "newest" else where.floor()
     if filter.sort == "newest":
         rows = _in_two_steps(where, "0.0", "m.created_at DESC, m.id DESC", filter.limit)
     elif where.narrowed:  # else FTS5 ranks every hit before the first is filtered
@@ -209,7 +209,7 @@ def _ranked(match: str, filter: SearchFilter, words: list[str], literal: str | N
     else:  # MATCH stays outermost and sorts by rank itself, so that marks are made for the rows shown only
         sql = f"SELECT {_ROW}, f.rank, {_MARKS} {_FROM} WHERE {where.sql()} ORDER BY f.rank LIMIT ?"
         rows = database.execute_sql(sql, [*where.values, filter.limit]).fetchall()
-    return Hits([_hit(row[:6], -row[6], _marked(row[7:], columns, words)) for row in rows], floor)
+    return Hits([_hit(row[:6], 0.0 - row[6], _marked(row[7:], columns, words)) for row in rows], floor)
 
 
 def _in_two_steps(where: _Where, score: str, order: str, limit: int) -> list[Any]:
@@ -217,7 +217,8 @@ def _in_two_steps(where: _Where, score: str, order: str, limit: int) -> list[Any
     sql = f"SELECT f.rowid, {score} {_FROM} WHERE {where.sql()} ORDER BY {order} LIMIT ?"
     found = database.execute_sql(sql, [*where.values, limit]).fetchall()
     sql = f"SELECT {_ROW}, ?, {_MARKS} {_FROM} WHERE messages_fts MATCH ? AND f.rowid = ?"
-    return [database.execute_sql(sql, (value, where.values[0], row_id)).fetchone() for row_id, value in found]
+    rows = (database.execute_sql(sql, (value, where.values[0], row_id)).fetchone() for row_id, value in found)
+    return [row for row in rows if row is not None]  # another process may have deleted one meanwhile
 
 
 class _Where:

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmsess import catalog, door, prices, texts
+from llmsess import catalog, door, prices
 from llmsess.db import database
 from llmsess.errors import InvalidInput, NotFound
 from llmsess.listing import Page, SessionFilter, count, find, summaries
 from llmsess.models import LanguageModel, Message, Session, SessionTag, now
 from llmsess.references import elsewhere, resolve, same_row
 from llmsess.rows import get_row, insert_row, update_row
-from llmsess.writing import blocks, growing, message_by_id, path_to, written_in
+from llmsess.writing import blocks, collect, growing, held_by, message_by_id, path_to, written_in
 
 __all__ = [
     "Deletion", "Page", "SessionFilter", "append", "archive", "blocks", "by_id", "close", "count", "create", "delete",
@@ -46,23 +46,23 @@ def create(
     `model` is `provider/name` and is stored if new; `project` is made if new; without a title the first prompt gives
     it. Raises InvalidInput for values that cannot be.
     """
-    language_model = catalog.model_named(model) if model else None
     moment = now()
+    given = {
+        "title": door.text(title, "title").strip() or None if title is not None else None,
+        "system_prompt": door.text(system_prompt, "system_prompt") or None if system_prompt is not None else None,
+        "temperature": door.temperature(temperature),
+        "max_tokens": door.max_tokens(max_tokens),
+        "parameters": door.parameters(parameters),
+        "metadata": door.json_object(metadata, "metadata") if metadata else None,
+        "session_type": door.session_type(session_type, "session type"),
+        "started_at": moment,
+        "last_activity_at": moment,
+    }
     with database.atomic():
-        row_id = insert_row(
-            Session,
-            title=door.text(title, "title").strip() or None if title is not None else None,
-            model_id=language_model.id if language_model else None,
-            project_id=catalog.project_id(project) if project else None,
-            system_prompt=door.text(system_prompt, "system_prompt") or None if system_prompt is not None else None,
-            temperature=door.temperature(temperature),
-            max_tokens=door.max_tokens(max_tokens),
-            parameters=door.parameters(parameters),
-            metadata=door.json_object(metadata, "metadata") if metadata else None,
-            session_type=door.session_type(session_type, "session type"),
-            started_at=moment,
-            last_activity_at=moment,
-        )
+        language_model = catalog.model_named(model) if model else None
+        project_id = catalog.project_id(project) if project else None
+        model_id = language_model.id if language_model else None
+        row_id = insert_row(Session, model_id=model_id, project_id=project_id, **given)
         _add_tags(row_id, tags)
     return by_id(row_id)
 
@@ -82,7 +82,7 @@ def get(reference: str | Session) -> Session:
     """
     if isinstance(reference, Session):
         row = get_row(Session, reference.id)
-        if row is None or row.uuid != reference.uuid:
+        if row is None or row.uuid != reference.uuid or row.status == "deleted":
             raise elsewhere("session", reference.uuid)
         return row
     return resolve(Session, reference, "session", name=Session.title, latest=Session.last_activity_at, visible=VISIBLE)
@@ -118,38 +118,44 @@ def extend(session: str | Session, messages: Iterable[dict[str, Any] | tuple[str
 
     Each is (role, content) or a dict with both and with what `append()` takes besides.
     """
-    rows = [_columns(item) for item in messages]
+    given = [_checked(item) for item in messages]
+    rows = [(role, content, _priced(role, fields)) for role, content, fields in given]
     with growing(id_of(session)) as end:
         return [end.add(role, content, **fields) for role, content, fields in rows]
 
 
-def _columns(item: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """Return a message that a caller gives as its role, its content and its columns, priced where it can be."""
+def _checked(item: Any) -> tuple[str, Any, dict[str, Any]]:
+    """Return a message that a caller gives as its role, its content and its other fields; raises InvalidInput."""
     if isinstance(item, (tuple, list)) and len(item) == 2:
-        return item[0], item[1], {}
+        item = {"role": item[0], "content": item[1]}
     if not isinstance(item, dict) or not {"role", "content"} <= item.keys():
         raise InvalidInput("a message is (role, content) or a dict with role and content")
     fields = {name: value for name, value in item.items() if name not in ("role", "content", "model")}
-    model = catalog.model_named(item["model"]) if item.get("model") else None
-    if model is None:
-        return item["role"], item["content"], fields
-    fields |= {"model_id": model.id}
-    if item["role"] == "assistant" and fields.get("cost") is None and fields.get("status", "complete") == "complete":
-        checked = door.of_message(fields)
-        usage = prices.Usage(**{name: checked.get(name) for name in prices.Usage._fields})
-        price = prices.price(model, usage, at=checked.get("created_at"))
-        fields |= {"cost": price.cost, "cost_source": price.source}
-    return item["role"], item["content"], fields
+    model = {"model": item["model"]} if item.get("model") else {}
+    return door.role(item["role"], "role"), door.content(item["content"]), door.of_callers_message(fields) | model
+
+
+def _priced(role: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a message as columns; a whole reply of a model that tells its tokens gets its price."""
+    if "model" not in fields:
+        return fields
+    model = catalog.model_named(fields["model"])
+    columns = {name: value for name, value in fields.items() if name != "model"} | {"model_id": model.id}
+    if role != "assistant" or columns.get("cost") is not None or columns.get("status", "complete") != "complete":
+        return columns
+    usage = prices.Usage(**{name: columns.get(name) for name in prices.Usage._fields})
+    price = prices.price(model, usage, at=columns.get("created_at"))
+    return columns | {"cost": price.cost, "cost_source": price.source}
 
 
 def path(session: str | Session, *, last: int | None = None, at: str | Message | None = None) -> list[Message]:
     """Return the messages from the root to the session's head (or to the message `at`), texts whole, in order.
 
-    `last` limits them to the newest so many.
+    `last` limits them to the newest so many. Raises NotFound, InvalidInput where `at` is not part of the session.
     """
     if last is not None:
         door.count(last, "last")
-    head = get_message(at).id if at is not None else _head_of(id_of(session))
+    head = _head_of(id_of(session)) if at is None else _part_of(get(session), get_message(at)).id
     return [] if head is None else path_to(head, last=last)
 
 
@@ -197,12 +203,11 @@ def edit(
     content: str,
     *,
     session: str | Session | None = None,
-    settings: dict[str, Any] | None = None,
 ) -> Message:
     """Write a changed version of a message beside it, move the session's head to it and return it.
 
-    The original and what followed it stay; `tree()` shows both. `session` is needed only where the message lies in
-    another session than the branch to change.
+    The original and what followed it stay; `tree.branches()` has both. `session` is needed only where the message lies
+    in another session than the branch to change. Raises NotFound, InvalidInput.
     """
     original = get_message(message)
     owner = get(session) if session is not None else by_id(original.session_id)
@@ -212,7 +217,16 @@ def edit(
     with growing(owner.id) as end:
         end.head_id, end.position = original.parent_id, original.position - 1
         metadata = (original.metadata or {}) | {"edited_from": original.uuid}
-        return end.add(original.role, content, origin="human", metadata=metadata, **(settings or {}))
+        return end.add(original.role, _with_attachments(original, content), origin="human", metadata=metadata)
+
+
+def _with_attachments(original: Message, text: str) -> str | list[Any]:
+    """Return a changed text with what the original had besides text: images and files stay."""
+    kept = [block for block in blocks(original) or [] if isinstance(block, dict) and block.get("type") in _ATTACHED]
+    return [{"type": "text", "text": text}, *kept] if kept else text
+
+
+_ATTACHED = ("image", "image_url", "document", "file", "audio", "input_audio", "input_image", "input_file")
 
 
 def set_head(session: str | Session, at: str | Message | None) -> Session:
@@ -274,7 +288,16 @@ def close(session: str | Session) -> Session:
 
 def archive(session: str | Session, archived: bool = True) -> Session:
     """Take the session out of the lists, or with False put it back, and return it."""
-    return _change(session, status="archived" if archived else "active")
+    found = get(session)
+    return _change(found, status="archived" if archived else _status_of(found))
+
+
+def _status_of(session: Session) -> str:
+    """Return the status that a session has by itself: closed, or as its last message ended."""
+    if session.ended_at is not None:
+        return "completed"
+    ended = message_by_id(session.head_id).status if session.head_id else None
+    return ended if ended in ("interrupted", "failed") else "active"
 
 
 def _change(session: str | Session, **fields: Any) -> Session:
@@ -316,7 +339,7 @@ def delete(session: str | Session, *, dry_run: bool = False) -> Deletion:
     import does not bring it back. A dry run only says. Raises NotFound, Ambiguous.
     """
     found = get(session)
-    with database.atomic():
+    with database.atomic("DEFERRED" if dry_run else None):
         kept = {row[0] for row in database.execute_sql(_REACHED, {"session": found.id}).fetchall()}
         own = [row[0] for row in database.execute_sql("SELECT id FROM messages WHERE session_id = ?", (found.id,))]
         doomed = [row_id for row_id in own if row_id not in kept]
@@ -352,24 +375,9 @@ def _delete(session: Session, doomed: list[int], keep_row: bool) -> None:
     run("DELETE FROM session_snapshots WHERE session_id = ?", (session.id,))
     run("UPDATE sessions SET head_id = NULL WHERE id = ?", (session.id,))
     run("UPDATE sessions SET parent_session_id = NULL WHERE parent_session_id = ? AND ?", (session.id, not keep_row))
-    for name in texts.FIELDS:  # which large texts may have lost their last message
-        run(
-            f"CREATE TEMP TABLE IF NOT EXISTS orphans_{name} AS SELECT DISTINCT {name}_sha256 AS sha256 FROM messages "
-            f"WHERE id IN (SELECT id FROM doomed) AND {name}_sha256 IS NOT NULL"
-        )
-    blobs = [row[0] for row in run("SELECT blob_id FROM message_blobs WHERE message_id IN (SELECT id FROM doomed)")]
+    left = held_by("SELECT id FROM doomed")
     run("DELETE FROM messages WHERE id IN (SELECT id FROM doomed)")
-    unused = " AND ".join(
-        f"NOT EXISTS (SELECT 1 FROM messages WHERE {name}_sha256 = t.sha256)" for name in texts.FIELDS
-    )
-    for name in texts.FIELDS:
-        run(f"DELETE FROM texts AS t WHERE sha256 IN (SELECT sha256 FROM orphans_{name}) AND {unused}")
-        run(f"DROP TABLE orphans_{name}")
-    for blob in set(blobs):
-        run(
-            "DELETE FROM blobs WHERE id = ? AND NOT EXISTS (SELECT 1 FROM message_blobs WHERE blob_id = ?)",
-            (blob, blob),
-        )
+    collect(left)
     if keep_row:
         cleared = {"title": None, "system_prompt": None, "metadata": None, "parameters": None}
         update_row(Session, session.id, status="deleted", **cleared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -110,7 +111,13 @@ def store(reply: Message, call_id: int | None, message: dict[str, Any], call: di
         if status == "active":  # writing ahead has set that already, unless another process gave the reply up
             database.execute_sql(_ANSWERED, (reply.model_id, reply.session_id, reply.model_id))
         else:
-            database.execute_sql("UPDATE sessions SET status = ? WHERE id = ?", (status, reply.session_id))
+            set_status(reply.session_id, status)
+
+
+def set_status(session_id: int, status: str) -> None:
+    """Set how a session's last turn ended; one that was deleted or archived meanwhile stays so."""
+    sql = "UPDATE sessions SET status = ? WHERE id = ? AND status NOT IN ('deleted', 'archived')"
+    database.execute_sql(sql, (status, session_id))
 
 
 # When the database cannot take a reply
@@ -130,7 +137,8 @@ def keep_aside(uuid: str, message: Mapping[str, Any]) -> Path:
             return path
         except OSError as error:
             problem = error
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
     raise LostReply(str(problem), str(message["content"]))
 
 
@@ -154,7 +162,8 @@ def restore_aside(path: str | os.PathLike[str]) -> Message:
         raise InvalidInput(f"{path} is no unsaved reply") from error
     message = sessions.get_message(uuid)
     call = Call.get_or_none(Call.message == message.id)
-    ended = {"outcome": "ok" if fields["status"] == "complete" else "error", "ended_at": fields["completed_at"]}
+    outcome = {"complete": "ok", "interrupted": "cancelled", "failed": "error"}[fields["status"]]
+    ended = {"outcome": outcome, "ended_at": fields["completed_at"]}
     status = {"complete": "active"}.get(fields["status"], fields["status"])
     store(message, call.id if call else None, fields, ended, status)
     file.unlink()
@@ -162,9 +171,11 @@ def restore_aside(path: str | os.PathLike[str]) -> Message:
 
 
 def _fields_of(kept: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a side file as columns, checked as a caller's are."""
-    texts_ = {name: kept.pop(name, None) for name in ("content", "reasoning", "tool_text", "parts")}
+    """Return the fields of a side file as columns, checked."""
+    said = {name: kept.pop(name, None) for name in ("content", "reasoning", "tool_text", "parts")}
     fields = door.of_message(kept) | {"owner": None, "lease_expires_at": None}
-    if not isinstance(texts_["content"], str) or fields["status"] not in ("complete", "interrupted", "failed"):
+    if not isinstance(said["content"], str) or fields["status"] not in ("complete", "interrupted", "failed"):
         raise InvalidInput("no reply")
-    return fields | {"completed_at": fields["completed_at"]} | texts_
+    if fields["completed_at"] is None or any(not isinstance(said[name] or "", str) for name in texts.FIELDS):
+        raise InvalidInput("no reply")
+    return fields | said

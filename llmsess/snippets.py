@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from llmsess.texts import without_controls
+from llmsess.texts import UNSEEN, without_controls
 
 SNIPPET_CHARACTERS = 300  # of a snippet, marks included
 BEFORE_CHARACTERS = 75  # shown before the first match
@@ -15,7 +15,7 @@ OPEN, CLOSE = "<mark>", "</mark>"
 START, END = "\x02", "\x03"  # what the index puts around a match: control characters, which no shown text has
 SHORT = SNIPPET_CHARACTERS - len(OPEN) - len(CLOSE)
 MARKS = 5  # so few are cut without counting them one by one
-_ODD = re.compile("[\x00\x01\x04-\x1f\x7f-\x9f]")
+_ODD = re.compile(f"[\x00\x01\x04-\x1f{UNSEEN}]")
 _PIECES = re.compile(f"([{START}{END}])")
 
 

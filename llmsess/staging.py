@@ -40,7 +40,7 @@ from llmsess.matching import (
 )
 from llmsess.models import Message, dump_json, new_uuid, time_text
 from llmsess.rows import update_row
-from llmsess.writing import TITLE_CHARACTERS, keep_attachments
+from llmsess.writing import TITLE_CHARACTERS, collect, held_by, keep_attachments
 
 MAX_ERROR_CHARACTERS = 300
 _TAGGED = re.compile(r"\A\s*(?:<([a-z-]+)>.*?</\1>\s*)+", re.DOTALL)  # what a harness puts before a prompt
@@ -55,7 +55,7 @@ _ENTER = f"INSERT INTO messages ({', '.join(_STAGED)}) SELECT {', '.join(_STAGED
 _REPLACED = (
     "reasoning", "tool_text", "parts", "content_sha256", "reasoning_sha256", "tool_text_sha256", "model_id",
     "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "usage", "cost",
-    "cost_source", "finish_reason", "error",
+    "cost_source", "finish_reason", "error", "metadata",
 )  # fmt: skip
 _LOG = """
     INSERT INTO import_records (source_id, line, external_id, message_id, disposition, problem, raw_record)
@@ -189,7 +189,8 @@ class _Chunk:
             growth = self.growth(external_id)
             growth.title, growth.dirty = texts.clean(item.title), True
         record = item.record._replace(external_id=key)
-        self.log(record, "merged", None, None if external_id is not None else linking.WAITING, keep=True)
+        problem = None if external_id is not None else linking.WAITING + texts.clean(item.title)
+        self.log(record, "merged", None, problem)
 
     # Messages
 
@@ -204,7 +205,7 @@ class _Chunk:
             self.log_all(record, "ignored", None)
         elif known is None:
             self.log_all(record, "imported", self.stage(record, growth))
-        elif is_newer(record, known):
+        elif is_newer(record, known.length, known.output_tokens):
             self.replace(record, known)
             self.log_all(record, "merged", known.id)
         else:
@@ -292,8 +293,7 @@ class _Chunk:
         model = self.file.model(record.model)
         if model is not None:
             optional["model_id"] = model.id
-        if record.raw_usage:
-            optional |= record.usage.fields() | {"usage": dict(record.raw_usage)}
+        optional |= record.usage.fields() | {"usage": dict(record.raw_usage) if record.raw_usage else None}
         if record.origin == "model":
             price = prices.price(model, record.usage, at=record.created_at, reported_usd=record.cost_usd)
             optional |= {"cost": price.cost, "cost_source": price.source, "finish_reason": record.finish_reason}
@@ -304,9 +304,12 @@ class _Chunk:
     def replace(self, record: MessageRecord, known: Known) -> None:
         """Put the newer version of a message in the place of the older; its raw records stay."""
         self.write_messages()  # it may wait in this chunk
-        update_row(Message, known.id, **dict.fromkeys(_REPLACED) | self.content(record))
+        left = held_by(str(known.id))
+        told = {"status": "failed" if record.error else "complete", "metadata": record.metadata}
+        update_row(Message, known.id, **dict.fromkeys(_REPLACED) | self.content(record) | told)
         database.execute_sql("DELETE FROM message_blobs WHERE message_id = ?", (known.id,))
         keep_attachments(known.id, record.packed.attachments)
+        collect(left)
         known.length, known.opening = record.weight, record.opening
         known.output_tokens = record.usage.output_tokens
 
@@ -317,9 +320,7 @@ class _Chunk:
         for part, became in dispositions(record, disposition):
             self.log(part, became, message_id, None)
 
-    def log(
-        self, record: InputRecord, disposition: str, message_id: int | None, problem: str | None, keep: bool = False
-    ) -> None:
+    def log(self, record: InputRecord, disposition: str, message_id: int | None, problem: str | None) -> None:
         self.file.report.records[disposition] += 1
         before = self.logged.get(record.line)
         torn = before is not None and before.disposition == "bad"
@@ -327,7 +328,7 @@ class _Chunk:
             self.mended.append((self.file.id, record.line))
         elif before is not None and disposition in ("duplicate", "ignored", "bad"):
             return
-        raw = zlib.compress(record.raw, 1) if self.file.keep_raw or keep else None
+        raw = zlib.compress(record.raw, 1) if self.file.keep_raw else None
         self.ledger.append((self.file.id, record.line, record.external_id, message_id, disposition, problem, raw))
 
     # Writing

@@ -22,7 +22,7 @@ class _Survey:
     def __init__(self, source: Source, format: str, report: Report, undelete: bool) -> None:
         self.format, self.report, self.undelete = format, report, undelete
         self.sessions: set[str] = set()
-        self.seen: set[int] = set()  # hashes of messages that would be new
+        self.seen: dict[int, tuple[int, int | None]] = {}  # by hash, what messages that would be new have in them
         self.told: set[str] = set()  # titles that would be
         sql = "SELECT id FROM import_sources WHERE path = ? AND format = ?"
         row = database.execute_sql(sql, (source.name, format)).fetchone()
@@ -55,11 +55,13 @@ class _Survey:
         candidates = self.known.get(record.external_id, [])
         same = find_same(record, candidates, growth.id if growth else None, self.logged)
         if same is not None:
-            return "merged" if is_newer(record, same) else "duplicate"
+            return "merged" if is_newer(record, same.length, same.output_tokens) else "duplicate"
         key = hash((record.session, record.external_id))
-        disposition = "duplicate" if key in self.seen else "imported"
-        self.seen.add(key)
-        return disposition
+        before = self.seen.get(key)
+        if before is not None and not is_newer(record, *before):
+            return "duplicate"
+        self.seen[key] = (record.weight, record.usage.output_tokens)
+        return "imported" if before is None else "merged"
 
     def is_told(self, item: TitleRecord) -> bool:
         key = linking.title_key(item)

@@ -2,7 +2,7 @@
 
 Text is cleaned once, when it enters: a NUL or a lone surrogate becomes U+FFFD, since no database may be asked to keep
 them. A settled text above 64 KiB is stored once in `texts`, and its message keeps the first 1 KiB and the hash;
-`WHOLE` is the SQL that gives it back.
+`whole()` is the SQL that gives it back.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ LARGE_TEXT_BYTES = 64 * 1024  # above this a settled text lies in `texts`, once
 TEXT_HEAD_BYTES = 1024  # how much of a large text its message keeps
 FIELDS = ("content", "reasoning", "tool_text")
 _UNCLEAN = re.compile("[\x00\ud800-\udfff]")
+UNSEEN = "\x7f-\x9f\u202a-\u202e\u2066-\u2069"  # what a terminal obeys beside ASCII's: C1, changes of direction
 _CONTROL = re.compile(  # CSI and terminated OSC sequences whole, any other control character, changes of direction
-    "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\\\)"
-    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+    f"\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b\n]{{0,256}}(?:\x07|\x1b\\\\)|[\x00-\x08\x0b-\x1f{UNSEEN}]"
 )
 
 

@@ -128,7 +128,7 @@ def _exists(path: Path) -> bool:
 def _in_folder(folder: Path, wanted: Importer | None, report: ImportReport) -> list[tuple[Source, Importer]]:
     """Return the files of a folder that are of the wanted format, or of any."""
     found = []
-    for file in _files(folder):
+    for file in _files(folder, report):
         source = Source(file.absolute())
         try:
             importer = _looked_at(source)
@@ -162,10 +162,15 @@ def _looked_at(source: Source) -> Importer | None:
         raise InvalidInput(f"{source.name} cannot be read: {error}") from error
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, report: ImportReport) -> list[Path]:
     """Return the files below a folder that may be transcripts, sorted; links to folders are not followed."""
+
+    def unreadable(error: OSError) -> None:
+        report.sources.append(SourceReport(str(error.filename), "unknown"))
+        report.sources[-1].add_bad(f"the folder cannot be read: {error.strerror}")
+
     found = []
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder, onerror=unreadable):
         files = (Path(parent, name) for name in names if name.endswith((".json", ".jsonl", ".gz")))
         found += [file for file in files if not file.name.endswith(".meta.json") and os.path.isfile(file)]
     return sorted(found)

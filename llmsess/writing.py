@@ -46,6 +46,7 @@ _HEAD = """
 """
 _ADVANCE = """
     UPDATE sessions SET head_id = ?, next_sequence = ?, last_activity_at = max(last_activity_at, ?), status = ?,
+    ended_at = NULL,
     title = coalesce(title, ?) WHERE id = ?
 """
 read = row_reader(Message, _COLUMNS)
@@ -57,7 +58,7 @@ class End:
     def __init__(self, session_id: int) -> None:
         row = database.execute_sql(_HEAD, (session_id,)).fetchone()
         if row is None or row[3] == "deleted":
-            raise NotFound("session", str(session_id))
+            raise NotFound("session", "(deleted)", hint="it was deleted meanwhile")
         self.session_id = session_id
         self.head_id, self.next_sequence, self.position = row[0], row[1], row[2] or 0
         self.status = "active"
@@ -70,7 +71,7 @@ class End:
         `fields` are columns of a message. Raises InvalidInput for what a message cannot have.
         """
         door.role(role, "role")
-        packed = pack(_content(content))
+        packed = pack(door.content(content))
         values = packed.fields() | door.of_message(fields)
         if packed.parts is not None and not fields.keys().isdisjoint(("reasoning", "tool_text")):
             raise InvalidInput("reasoning and tool texts are blocks, where the content is a list of blocks")
@@ -106,17 +107,10 @@ def growing(session_id: int) -> Iterator[End]:
     """Open the end of a session in a write transaction; what was added is saved with the head at its end."""
     with database.atomic():
         end = End(session_id)
+        first = end.next_sequence
         yield end
-        end.save()
-
-
-def _content(content: Any) -> str | Sequence[Any]:
-    """Return what a message may say: a text or blocks."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, (list, tuple)):
-        raise InvalidInput(f"content is a text or a list of blocks, not {type(content).__name__}")
-    return list(door.json_value(content, "content"))
+        if end.next_sequence != first:
+            end.save()
 
 
 def row_of(row_id: int | None, values: dict[str, Any]) -> Message:
@@ -143,6 +137,36 @@ def keep_attachments(message_id: int, attachments: Sequence[Attachment]) -> None
         )
 
 
+Held = tuple[set[str], set[int]]  # hashes of large texts, and inner ids of attachments
+
+
+def held_by(messages: str) -> Held:
+    """Return the large texts and the attachments of messages, chosen by the SQL of their ids."""
+    run = database.execute_sql
+    hashes = {
+        row[0]
+        for name in texts.FIELDS
+        for row in run(
+            f"SELECT DISTINCT {name}_sha256 FROM messages WHERE id IN ({messages}) AND {name}_sha256 IS NOT NULL"
+        )
+    }
+    return hashes, {row[0] for row in run(f"SELECT blob_id FROM message_blobs WHERE message_id IN ({messages})")}
+
+
+def collect(held: Held) -> None:
+    """Delete those large texts and attachments that no message holds any more."""
+    for sha256 in held[0]:
+        database.execute_sql(f"DELETE FROM texts AS t WHERE sha256 = ? AND {UNUSED_TEXT}", (sha256,))
+    for blob in held[1]:
+        database.execute_sql(f"DELETE FROM blobs AS b WHERE id = ? AND {UNUSED_BLOB}", (blob,))
+
+
+UNUSED_TEXT = " AND ".join(
+    f"NOT EXISTS (SELECT 1 FROM messages WHERE {name}_sha256 = t.sha256)" for name in texts.FIELDS
+)
+UNUSED_BLOB = "NOT EXISTS (SELECT 1 FROM message_blobs WHERE blob_id = b.id)"
+
+
 def blocks(message: Message) -> list[Any] | None:
     """Return the message's exact structured content, attachments included, None where its content says all."""
 
@@ -154,8 +178,10 @@ def blocks(message: Message) -> list[Any] | None:
 
 
 def message_by_id(message_id: int) -> Message:
-    """Return the message of that inner id, its text whole."""
+    """Return the message of that inner id, its text whole; raises NotFound."""
     row = database.execute_sql(f"SELECT {SELECT} FROM messages m WHERE m.id = ?", (message_id,)).fetchone()
+    if row is None:
+        raise NotFound("message", "(deleted)", hint="it was deleted meanwhile")
     return read(row)  # type: ignore[no-any-return]
 
 

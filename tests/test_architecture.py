@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "chat": LOW | {"catalog", "door", "providers", "recording", "sessions", "settling", "writing"},
     "search": LOW | {"catalog", "door", "snippets"},
     "analytics": LOW,
-    "maintenance": LOW | {"door", "listing"},
+    "maintenance": LOW | {"door", "listing", "writing"},
     "importers": {"errors", "models", "parts", "prices", "texts"},
     "matching": LOW | {"catalog", "importers"},
     "linking": LOW | {"importers"},

@@ -13,6 +13,7 @@ import pytest
 
 from llmsess import catalog, chat, db, errors, maintenance, owners, search, sessions, settling
 from llmsess.models import Call, Message, now
+from llmsess.writing import growing
 from tests.conftest import Command
 from tests.server import Answer, ChatServer
 
@@ -207,7 +208,7 @@ def test_a_closed_stream_is_interrupted_and_keeps_what_came(server: ChatServer, 
     session = sessions.create("x", model="openai/slow")
     stream = chat.stream(session, "hello")
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     reply = sessions.path(session)[-1]
     assert (reply.status, reply.content, reply.owner) == ("interrupted", "Light ", None)
     assert calls() == [("cancelled", None, None)]
@@ -309,14 +310,10 @@ def unfinished(owner: str, lease_s: float) -> Message:
 
     session = sessions.create("x")
     sessions.append(session, "user", "hello")
-    return sessions.append(
-        session,
-        "assistant",
-        "half",
-        status="streaming",
-        owner=owner,
-        lease_expires_at=now() + timedelta(seconds=lease_s),
-    )
+    lease = now() + timedelta(seconds=lease_s)
+    with growing(session.id) as end:
+        held: Message = end.add("assistant", "half", status="streaming", owner=owner, lease_expires_at=lease)
+    return held
 
 
 def test_what_a_dead_process_left_is_recovered(database: db.Database) -> None:

@@ -105,7 +105,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def run(args: list[str]) -> int:
-    """Run the command and return its exit status; see DESIGN's table in docs/cli.md."""
+    """Run the command and return its exit status; the table is in docs/cli.md."""
     from llmsess.cli import output
 
     as_json = "--json" in args or "--format=json" in args or ("--format", "json") in itertools.pairwise(args)

@@ -18,24 +18,32 @@ _QUERIES = {
     ),
     "model": (
         "SELECT provider || '/' || model_name, '' FROM models WHERE is_active "
-        "AND provider || '/' || model_name LIKE :low || '%' LIMIT :shown"
+        "AND substr(lower(provider || '/' || model_name), 1, :length) = :low LIMIT :shown"
     ),
-    "project": "SELECT name, '' FROM projects WHERE name LIKE :low || '%' LIMIT :shown",
-    "tag": "SELECT DISTINCT tag, '' FROM session_tags WHERE tag LIKE :low || '%' LIMIT :shown",
+    "project": "SELECT name, '' FROM projects WHERE substr(lower(name), 1, :length) = :low LIMIT :shown",
+    "tag": "SELECT DISTINCT tag, '' FROM session_tags WHERE substr(tag, 1, :length) = :low LIMIT :shown",
 }  # fmt: skip
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _troubles() -> tuple[type[Exception], ...]:
+    from llmsess import db
+
+    return (LlmsessError, *db.DRIVER_ERRORS)
 
 
 def _completer(kind: str) -> Completer:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from llmsess import db
-        from llmsess.texts import one_line
+        from llmsess.texts import clean, one_line
 
+        low = clean(incomplete)
         try:
-            opened = db.connect(ctx.find_root().params.get("db"))
-            values: dict[str, Any] = {"low": incomplete.lower(), "shown": SHOWN}
+            opened = db.open_unchecked(ctx.find_root().params.get("db"))  # a TAB makes and upgrades nothing
+            ctx.call_on_close(opened.close)
+            values: dict[str, Any] = {"low": low.lower(), "length": len(low), "shown": SHOWN}
             rows = opened.execute_sql(_QUERIES[kind], values).fetchall()
-        except LlmsessError:
+        except _troubles():
             return []  # there is nobody to tell: the shell is waiting for words
         words = [CompletionItem(value, help=one_line(text, 60) or None) for value, text in rows]
         if kind == "session" and "@last".startswith(incomplete):

@@ -21,7 +21,7 @@ from llmsess.cli.options import (
     yes_option,
 )
 from llmsess.errors import InvalidInput, NotFound
-from llmsess.models import NANO, LanguageModel
+from llmsess.models import LanguageModel
 
 PER_MILLION = 1_000_000  # USD per million tokens are that many nano-USD per thousand
 
@@ -202,7 +202,8 @@ def default(reference: str | None) -> None:
       llmsess model default ollama/llama3.2
     """
     if reference is not None:
-        providers.get(catalog.split_reference(reference)[0], compatible=True)
+        name = catalog.split_reference(reference)[0]
+        providers.get(name, compatible=catalog.server_of(name) is not None)
         output.out(catalog.set_default_model(reference))
         return
     chosen = catalog.default_model()
@@ -226,20 +227,17 @@ def price(reference: str, format_: str | None, as_json: bool) -> None:
         row = catalog.get_model(reference)
     except NotFound:  # one that is not stored has a price in the catalogue, perhaps
         row = LanguageModel(**dict(zip(("provider", "model_name"), catalog.split_reference(reference), strict=True)))
-    figures, source = {}, None
-    for kind, usage in (
-        ("input", prices.Usage(1_000_000, output_tokens=0)),
-        ("output", prices.Usage(0, output_tokens=1_000_000)),
-    ):
-        found = prices.price(row, usage)
-        source = found.source or source
-        figures[f"{kind}_usd_per_million"] = None if found.cost is None else Decimal(found.cost) / NANO
-    record = {"model": row.reference, "source": source} | figures
-    if source is None:
+    quoted = prices.quote(row)
+    if quoted.source is None:
         command = f"llmsess model edit {row.reference} --input-price USD --output-price USD, both per million tokens"
         missing = "" if prices.has_catalogue() else "; or install the catalogue: pip install 'llmsess[providers]'"
         output.notice(f"No price is known for {row.reference}: {command}{missing}")
-    output.show_fields(record, chosen_format(format_, as_json))
+    figures = {
+        "source": quoted.source,
+        "input_usd_per_million": quoted.input_usd_per_million,
+        "output_usd_per_million": quoted.output_usd_per_million,
+    }
+    output.show_fields({"model": row.reference} | figures, chosen_format(format_, as_json))
 
 
 @model.command("providers")

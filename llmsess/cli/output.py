@@ -24,9 +24,9 @@ import click
 
 from llmsess.cli import table
 from llmsess.errors import LlmsessError
-from llmsess.texts import one_line, without_controls
+from llmsess.texts import UNSEEN, one_line, without_controls
 
-_UNSEEN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what JSON leaves as it is and a terminal obeys
+_UNSEEN = re.compile(f"[{UNSEEN}]")  # what JSON leaves as it is and a terminal obeys
 FORMATS = ("table", "plain", "json", "jsonl", "csv", "markdown")
 NANO = 1_000_000_000
 ERROR_CHARACTERS = 2_000  # of an error's line: a server may answer with a page

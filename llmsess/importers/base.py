@@ -183,17 +183,17 @@ class Source:
                 continue
         if any(isinstance(record, dict) for record in records):
             return records
-        return self._document()
+        document = self.document()
+        return document[:50] if isinstance(document, list) else [] if document is None else [document]
 
-    def _document(self) -> list[Any]:
-        if self.path.stat().st_size > MAX_LINE_BYTES:
-            return []
+    def document(self) -> Any:
+        """Return the value of a file that is one JSON document of at most 256 MiB, None for any other."""
         with self.open() as file:
-            try:
-                document = json.load(file)
-            except (ValueError, RecursionError):
-                return []
-        return document[:50] if isinstance(document, list) else [document]
+            text = file.read(MAX_LINE_BYTES + 1)
+        try:
+            return json.loads(text) if len(text) <= MAX_LINE_BYTES else None
+        except (ValueError, RecursionError):
+            return None
 
 
 class Importer(Protocol):

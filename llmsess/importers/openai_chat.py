@@ -54,28 +54,27 @@ def _messages(record: dict[str, Any]) -> list[Any] | None:
 
 
 def read(source: Source) -> Iterator[Item]:
-    """Yield the conversations of a file."""
+    """Yield the conversations of a file: of JSON lines, or of one document, an array or an object."""
     with source.open() as file:
         start = file.peek(1024)[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
-        if start.startswith(b"["):
-            try:
-                records = objects(json.load(file))
-            except (ValueError, RecursionError) as error:
-                records = iter([(InputRecord(1, b""), None, f"the array cannot be read: {error}")])
-        elif len(head := source.head()) == 1 and _is_pretty(start):
-            records = objects(head)
+        document = None if _is_line(start) else source.document()
+        if document is not None:
+            records = objects(document if isinstance(document, list) else [document])
+        elif start.startswith(b"["):
+            records = iter([(InputRecord(1, b""), None, "the array cannot be read: it is cut, or larger than 256 MiB")])
         else:
             records = lines(file)
         for record, value, problem in records:
             yield from conversation(record, value, problem)
 
 
-def _is_pretty(start: bytes) -> bool:
+def _is_line(start: bytes) -> bool:
+    """Return whether a file begins with a whole line of JSON, as far as its beginning tells."""
+    first, newline, _ = start.partition(b"\n")
     try:
-        json.loads(start.split(b"\n")[0])
-    except ValueError:
-        return b"\n" in start
-    return False
+        return start.startswith(b"{") and isinstance(json.loads(first), dict) and bool(newline)
+    except (ValueError, RecursionError):
+        return start.startswith(b"{") and not newline  # a line longer than what was looked at
 
 
 def conversation(record: InputRecord, value: Any, problem: str | None) -> Iterator[Item]:

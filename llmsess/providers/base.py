@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeVar
 
 from llmsess.errors import ProviderError
+from llmsess.models import token_count
 
 SHORTEST_KEY = 8  # characters; what is shorter is no secret, and stands in other words
 
@@ -101,12 +103,12 @@ class Provider(ABC):
     def check(self, request: Request) -> None:  # noqa: B027  most have nothing to check
         """Raise InvalidInput where the request, whose turns are still to come, could never be sent; send nothing."""
 
-    def answer(self, request: Request) -> Iterator[Delta | Reply]:
+    def answer(self, request: Request) -> Generator[Delta | Reply]:
         """Send the request and yield what comes; its key is kept out of every text, should a server repeat it."""
         hide = functools.partial(_hidden, key=request.api_key)
         try:
             for item in self.send(request):
-                yield hide(item)
+                yield hide(_storable(item) if isinstance(item, Reply) else item)
         except ProviderError as error:
             raise hide(error) from error
 
@@ -124,6 +126,27 @@ class Provider(ABC):
     def list_models(self, *, base_url: str | None = None, api_key: str | None = None) -> list[str]:
         """Return the names of the models the server has. Raises ProviderError where it cannot say."""
         raise ProviderError(f"{self.name} cannot list its models", error_kind="bad_request")
+
+
+def _storable(reply: Reply) -> Reply:
+    """Return a reply whose figures can be stored: what is odd about them must not cost a reply that came."""
+    tokens: dict[str, Any] = {name: token_count(getattr(reply, name)) for name in _TOKENS}
+    words: dict[str, Any] = {name: value if isinstance(value := getattr(reply, name), str) else None for name in _WORDS}
+    cost = reply.cost_usd if isinstance(reply.cost_usd, Decimal) and reply.cost_usd.is_finite() else None
+    usage, calls = (_json(value) for value in (reply.usage, list(reply.tool_calls)))
+    return replace(reply, **tokens, **words, cost_usd=cost, usage=usage, tool_calls=calls or ())
+
+
+_TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+_WORDS = ("reasoning", "finish_reason", "model", "request_id")
+
+
+def _json(value: Any) -> Any:
+    """Return a value as JSON can hold it, numbers of other kinds as texts, None where it cannot."""
+    try:
+        return json.loads(json.dumps(value, default=str))
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 T = TypeVar("T")

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from llmsess.errors import InvalidInput, MissingExtra, ProviderError
 from llmsess.models import reported_usd, token_count
@@ -40,17 +41,24 @@ class OpenAI(Provider):
         )
 
     def check(self, request: Request) -> None:
-        url = request.base_url or self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://"
-        if not url.startswith(("http://", "https://")):
-            raise InvalidInput(f'"{url}" is no address of a server', hint="OPENAI_BASE_URL begins with https://")
+        url = request.base_url or self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com"
+        try:
+            address = urlsplit(url)
+            known = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+        except ValueError:  # an odd port, an odd IPv6 address
+            known = False
+        if not known:
+            raise InvalidInput(f'"{url}" is no address of a server', hint="as https://host:port/v1")
 
     def send(self, request: Request) -> Iterator[Delta | Reply]:
-        with self.client(request.base_url, request.api_key, request.timeout_s) as client:
-            create = client.chat.completions.with_streaming_response.create
-            with contextlib.ExitStack() as stack:
-                with self.guarded(answered=False):
-                    response = stack.enter_context(create(**self.body(request)))
-                yield from self.read(response)
+        body = self.body(request)
+        with (
+            self.client(request.base_url, request.api_key, request.timeout_s) as client,
+            contextlib.ExitStack() as stack,
+        ):
+            with self.guarded(answered=False):
+                response = stack.enter_context(client.chat.completions.with_streaming_response.create(**body))
+            yield from self.read(response)
 
     @contextlib.contextmanager
     def guarded(self, *, answered: bool) -> Iterator[None]:
