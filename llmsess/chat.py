@@ -242,7 +242,7 @@ class Exchange:
     def run(self, prompt: str | None, after: Message | None = None) -> Generator[Delta]:
         """Write ahead, send, yield the deltas, settle. `after` is the stored prompt to answer where prompt is None."""
         request = self.write_ahead(prompt, after)
-        recorder = Recorder(self.reply.id)
+        recorder = Recorder(self.reply)
         outcome = Outcome("complete", "ok")
         try:
             recorder.start()

@@ -26,8 +26,8 @@ FLUSH_SHARE = 8  # or, where it is long, after this fraction of it: rewriting it
 class Recorder:
     """One reply while it comes. A commit that fails is tried again with the next; settling the reply reports it."""
 
-    def __init__(self, message_id: int) -> None:
-        self.message_id, self.owner = message_id, owners.me()
+    def __init__(self, message: Message) -> None:
+        self.message = message
         self.pieces: list[str] = []
         self.thoughts: list[str] = []
         self.size = self.flushed = 0
@@ -68,7 +68,7 @@ class Recorder:
                 fields |= {"status": "streaming", "content": self.text(), "reasoning": self.reasoning() or None}
             try:
                 with database.atomic():
-                    update_owned(Message, self.message_id, self.owner, **fields)
+                    update_owned(self.message, **fields)
                 self.flushed, self.renewed = self.size, time.monotonic()
             except TROUBLES:
                 return

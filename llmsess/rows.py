@@ -63,10 +63,15 @@ def update_row(model: type[Model], row_id: int, **values: Any) -> int:
     return int(database.execute_sql(sql, [*given, row_id]).rowcount)
 
 
-def update_owned(model: type[Model], row_id: int, holder: str, **values: Any) -> int:
-    """Update the row as `update_row()` does, but only while its column `owner` names the holder."""
-    sql, given = _update(model, values)
-    return int(database.execute_sql(f"{sql} AND owner = ?", [*given, row_id, holder]).rowcount)
+def update_owned(row: Any, **values: Any) -> int:
+    """Update a row as `update_row()` does, but only while it is still that row, and of that owner.
+
+    SQLite gives the inner id of a deleted row to another one.
+    """
+    sql, given = _update(type(row), values)
+    return int(
+        database.execute_sql(f"{sql} AND owner = ? AND uuid = ?", [*given, row.id, row.owner, row.uuid]).rowcount
+    )
 
 
 def _update(model: type[Model], values: dict[str, Any]) -> tuple[str, list[Any]]:

@@ -93,7 +93,7 @@ _ANSWERED = """
     UPDATE sessions SET model_id = ?, status = iif(status IN ('interrupted', 'failed'), 'active', status)
     WHERE id = ? AND (model_id IS NOT ? OR status IN ('interrupted', 'failed'))
 """
-_OPEN = "SELECT owner, status FROM messages WHERE id = ?"
+_OPEN = "SELECT owner, status FROM messages WHERE id = ? AND uuid = ?"  # an id may be another message's by now
 
 
 def store(reply: Message, call_id: int | None, message: dict[str, Any], call: dict[str, Any], status: str) -> None:
@@ -102,7 +102,7 @@ def store(reply: Message, call_id: int | None, message: dict[str, Any], call: di
     A reply that was given up for dead meanwhile is stored all the same; raises Conflict for a settled or deleted one.
     """
     with database.atomic():
-        row = database.execute_sql(_OPEN, (reply.id,)).fetchone()
+        row = database.execute_sql(_OPEN, (reply.id, reply.uuid)).fetchone()
         if row is None or (row[1] != "interrupted" and (row[0] is None or row[0] != reply.owner)):
             raise Conflict("its message was deleted meanwhile" if row is None else "its message is settled already")
         update_row(Message, reply.id, **texts.stored(message))

@@ -147,6 +147,21 @@ def test_a_reply_whose_place_is_gone_is_kept_aside(path: Path, tmp_path: Path, p
     assert gone == "session" or not path.exists(), "no other file is made in its place"
 
 
+def test_a_reply_whose_session_is_deleted_never_becomes_anothers(database: db.Database, tmp_path: Path) -> None:
+    model = script(tmp_path, 6, 0.01)
+    doomed, other = sessions.create("doomed"), sessions.create("other")
+    first = chat.stream(doomed, "secret", model=model)
+    next(first)
+    sessions.delete(doomed)
+    second = chat.stream(other, "question", model="echo/echo")
+    next(second)
+    with pytest.raises(errors.UnsavedReply, match="deleted meanwhile"):
+        list(first)
+    list(second)
+    assert [message.content for message in sessions.path(other)] == ["question", "question"]
+    assert maintenance.check().findings == []
+
+
 def test_a_live_reply_that_was_given_up_is_stored_all_the_same(database: db.Database, tmp_path: Path) -> None:
     session = sessions.create("x", model=script(tmp_path, 4, 0.01))
     stream = chat.stream(session, "hi")

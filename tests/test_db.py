@@ -229,7 +229,7 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     code = f"import os; os.chdir({str(folder)!r}); os.rmdir({str(folder)!r}); from llmsess import cli; cli.main(['--db', 'x.db', 'list'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (5, 1), done.stderr
 
 
