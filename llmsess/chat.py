@@ -270,7 +270,7 @@ class Exchange:
             if prompt is not None:
                 end.add("user", prompt)
             elif after is not None:
-                end.head_id, end.position = after.id, after.position
+                end.head_id, end.position = sessions.get_message(after).id, after.position  # it may be deleted by now
             turns = [] if end.head_id is None else [Turn(*said) for said in context_to(end.head_id)]
             request = replace(self.request, turns=turns)
             self.reply = end.add(

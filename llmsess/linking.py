@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from llmsess.db import database
 from llmsess.importers.base import TitleRecord
@@ -87,9 +87,12 @@ def is_told(item: TitleRecord) -> bool:
     return database.execute_sql(sql, (title_key(item),)).fetchone() is not None
 
 
-def titled_session(source: str, item: TitleRecord) -> str | None:
-    """Return the external id of the session that a record titles: its own, or that of the message it names."""
-    return (_session_of_message if item.is_message else _session_named)(source, item.target)
+def titled_session(source: str, item: TitleRecord, near: Set[int]) -> str | None:
+    """Return the external id of the session that a record titles: its own, or that of the message it names.
+
+    `near` are the sessions of the record's own file, which are meant where unrelated ones have a message of that id.
+    """
+    return _session_of_message(source, item.target, near) if item.is_message else _session_named(source, item.target)
 
 
 def _session_named(source: str, external_id: str) -> str | None:
@@ -98,15 +101,16 @@ def _session_named(source: str, external_id: str) -> str | None:
     return str(row[0]) if row else None
 
 
-def _session_of_message(source: str, external_id: str) -> str | None:
+def _session_of_message(source: str, external_id: str, near: Set[int] = frozenset()) -> str | None:
     sql = """
-        SELECT s.external_id FROM messages m JOIN sessions s ON s.id = m.session_id
+        SELECT s.id, s.external_id FROM messages m JOIN sessions s ON s.id = m.session_id
         WHERE s.source = ? AND s.status <> 'deleted' AND (
             m.external_id = ? OR m.id IN (SELECT message_id FROM import_records WHERE external_id = ?)
-        ) ORDER BY s.external_id LIMIT 1
+        ) ORDER BY s.external_id
     """
-    row = database.execute_sql(sql, (source, external_id, external_id)).fetchone()
-    return str(row[0]) if row else None
+    rows = database.execute_sql(sql, (source, external_id, external_id)).fetchall()
+    best = next((row for row in rows if row[0] in near), rows[0] if rows else None)
+    return str(best[1]) if best else None
 
 
 def _give_waiting_titles(source: str) -> None:

@@ -184,8 +184,9 @@ _LIVING = """
     WITH RECURSIVE below (id) AS (
         SELECT id FROM messages WHERE uuid = ? UNION SELECT m.id FROM below b JOIN messages m ON m.parent_id = b.id
     )
-    SELECT s.uuid, s.title FROM below b JOIN sessions s ON s.head_id = b.id WHERE s.status <> 'deleted'
-    ORDER BY s.last_activity_at DESC LIMIT 1
+    SELECT s.uuid, s.title FROM below b CROSS JOIN messages m ON m.id = b.id
+    JOIN sessions s ON s.id = m.session_id OR s.id IN (SELECT h.id FROM sessions h WHERE h.head_id = b.id)
+    WHERE s.status <> 'deleted' ORDER BY s.head_id = b.id DESC, s.last_activity_at DESC LIMIT 1
 """
 _MARKS = ", ".join(  # highlight() copies what it has at every match, so a large text is marked by _mark_terms()
     f"CASE WHEN m.{name}_sha256 IS NULL THEN highlight(messages_fts, {i}, '{START}', '{END}') "
@@ -209,7 +210,8 @@ def _ranked(match: str, filter: SearchFilter, words: list[str], literal: str | N
     else:  # MATCH stays outermost and sorts by rank itself, so that marks are made for the rows shown only
         sql = f"SELECT {_ROW}, f.rank, {_MARKS} {_FROM} WHERE {where.sql()} ORDER BY f.rank LIMIT ?"
         rows = database.execute_sql(sql, [*where.values, filter.limit]).fetchall()
-    return Hits([_hit(row[:6], 0.0 - row[6], _marked(row[7:], columns, words)) for row in rows], floor)
+    hits = [_hit(row[:6], 0.0 - row[6], _marked(row[7:], columns, words)) for row in rows]
+    return Hits(_reachable(hits), floor)
 
 
 def _in_two_steps(where: _Where, score: str, order: str, limit: int) -> list[Any]:
@@ -282,8 +284,13 @@ def _hit(row: Sequence[Any], score: float, marked: str) -> Hit:
     return Hit(session, title, row[2], row[3], row[4], moment, snippet(marked), round(float(score), 4))
 
 
+def _reachable(hits: list[Hit]) -> list[Hit]:
+    """Return the hits that some session has; the next deletion collects the others."""
+    return [hit for hit in hits if hit.session_id]
+
+
 def _branch_of(message: str) -> tuple[str, str | None]:
-    """Return id and title of the latest session that has a message on its path, whose own session is deleted."""
+    """Return id and title of the latest session that has a message, whose own session is deleted, among its own."""
     row = database.execute_sql(_LIVING, (message,)).fetchone()
     return (row[0], row[1]) if row else ("", None)
 
@@ -341,7 +348,7 @@ def _scan(sides: list[Terms], filter: SearchFilter) -> Hits:
     )
     rows = database.execute_sql(sql, [*values, filter.limit]).fetchall()
     every = [term for wanted, _ in sides for term in wanted]
-    return Hits([_hit(row[:6], 0.0, _mark_terms(row[6:], every)) for row in rows])
+    return Hits(_reachable([_hit(row[:6], 0.0, _mark_terms(row[6:], every)) for row in rows]))
 
 
 def _test(term: str, searched: list[str], values: list[Any]) -> str:

@@ -209,15 +209,16 @@ def edit(
     The original and what followed it stay; `tree.branches()` has both. `session` is needed only where the message lies
     in another session than the branch to change. Raises NotFound, InvalidInput.
     """
-    original = get_message(message)
-    owner = get(session) if session is not None else by_id(original.session_id)
-    _part_of(owner, original)
     if not door.text(content, "content").strip():
         raise InvalidInput("a message cannot be edited into nothing")
-    with growing(owner.id) as end:
-        end.head_id, end.position = original.parent_id, original.position - 1
+    with database.atomic():  # what is looked up must not be deleted before it is used
+        original = get_message(message)
+        owner = get(session) if session is not None else by_id(original.session_id)
+        _part_of(owner, original)
         metadata = (original.metadata or {}) | {"edited_from": original.uuid}
-        return end.add(original.role, _with_attachments(original, content), origin="human", metadata=metadata)
+        with growing(owner.id) as end:
+            end.head_id, end.position = original.parent_id, original.position - 1
+            return end.add(original.role, _with_attachments(original, content), origin="human", metadata=metadata)
 
 
 def _with_attachments(original: Message, text: str) -> str | list[Any]:
@@ -231,11 +232,10 @@ _ATTACHED = ("image", "image_url", "document", "file", "audio", "input_audio", "
 
 def set_head(session: str | Session, at: str | Message | None) -> Session:
     """Move the session's head to one of its messages (None: before the first) and return the session."""
-    found = get(session)
-    head = None if at is None else _part_of(found, get_message(at)).id
     with database.atomic():
-        update_row(Session, found.id, head_id=head)
-    return by_id(found.id)
+        found = get(session)
+        update_row(Session, found.id, head_id=None if at is None else _part_of(found, get_message(at)).id)
+        return by_id(found.id)
 
 
 def rename(session: str | Session, title: str) -> Session:
@@ -248,8 +248,8 @@ def rename(session: str | Session, title: str) -> Session:
 
 def tag(session: str | Session, add: str | Iterable[str] = (), remove: str | Iterable[str] = ()) -> list[str]:
     """Add and remove tags and return the session's tags, sorted."""
-    found = get(session)
     with database.atomic():
+        found = get(session)
         _add_tags(found.id, add)
         gone = [_tag(word) for word in _words(remove)]
         SessionTag.delete().where((SessionTag.session == found.id) & (SessionTag.tag << gone)).execute()
@@ -301,10 +301,10 @@ def _status_of(session: Session) -> str:
 
 
 def _change(session: str | Session, **fields: Any) -> Session:
-    found = get(session)
     with database.atomic():
+        found = get(session)
         update_row(Session, found.id, **fields)
-    return by_id(found.id)
+        return by_id(found.id)
 
 
 # Deleting

@@ -184,7 +184,7 @@ class _Chunk:
             return
         self.file.told.add(key)
         self.write_messages()
-        external_id = linking.titled_session(self.file.format, item)
+        external_id = linking.titled_session(self.file.format, item, self.file.sessions)
         if external_id is not None:
             growth = self.growth(external_id)
             growth.title, growth.dirty = texts.clean(item.title), True

@@ -39,7 +39,11 @@ _FAMILY = f"""
 
 def branches(session: str | Session) -> list[Branch]:
     """Return all messages of a session and of the sessions that share messages with it, as runs between forks."""
-    found = sessions.get(session)
+    with database.atomic("DEFERRED"):  # one moment for all of it
+        return _branches(sessions.get(session))
+
+
+def _branches(found: Session) -> list[Branch]:
     start = {found.id}
     if found.head_id is not None:
         start.add(sessions.path(found)[0].session_id)

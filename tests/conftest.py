@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from llmsess import db
 from tests.server import ChatServer
 
+FUZZ = int(os.environ.get("LLMSESS_FUZZ", "1"))  # how many times longer random tests look than in the suite
+hypothesis.settings.register_profile("llmsess", max_examples=100 * FUZZ, deadline=None)
+hypothesis.settings.load_profile("llmsess")
 KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "LLMSESS_DB", "LLMSESS_MODEL", "PAGER", "NO_COLOR")
 
 

@@ -10,6 +10,7 @@ import pytest
 from llmsess import db, errors, search, sessions
 from llmsess.search import SearchFilter
 from llmsess.snippets import END, START, snippet
+from tests.conftest import FUZZ
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def test_no_query_ever_fails(said: None) -> None:
     seed = random.randrange(10**6)
     rng = random.Random(seed)
     alphabet = "ab\"'*-()+:^{}AND OR NOT NEAR/\\.,;\x00\ud800数据 é🚀%_\n\t"
-    for _ in range(3000):
+    for _ in range(3000 * FUZZ):
         query = "".join(rng.choices(alphabet, k=rng.randint(0, 30)))
         for hit in search.find(query):
             assert len(hit.snippet) <= 300, (seed, query)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmsess import db, errors, maintenance, search, sessions, tree
+from llmsess import chat, db, errors, maintenance, search, sessions, tree
 from llmsess.models import Message, Session, Text
+from tests.conftest import FUZZ
 
 
 def said(session: object, **options: object) -> list[str]:
@@ -355,3 +357,72 @@ def test_every_branch_keeps_what_it_showed(template: Path, tmp_path: Path, steps
             assert said(sessions.by_id(row_id)) == contents
     assert maintenance.check().findings == []
     db.database.close()
+
+
+OPERATIONS = [
+    "ask",
+    "ask",
+    "ask",
+    "append",
+    "fork",
+    "fork",
+    "edit",
+    "retry",
+    "delete",
+    "delete",
+    "head",
+    "extend",
+    "create",
+    "archive",
+    "close",
+]
+
+
+@pytest.mark.parametrize("seed", range(3 * FUZZ))
+def test_any_mix_of_operations_keeps_the_tree_whole(database: db.Database, seed: int) -> None:
+    rng = random.Random(seed)
+    for step in range(60):
+        row = rng.choice(sessions.find(limit=None).rows or [{"uuid": sessions.create("new", model="echo/echo").uuid}])
+        session = sessions.get(row["uuid"])
+        messages = [*sessions.path(session), *sessions.nodes(session)]
+        any_message = rng.choice(messages) if messages else None
+        operation = rng.choice(OPERATIONS)
+        if operation == "ask":
+            chat.ask(session, f"word {step}", model="echo/echo")
+        elif operation == "append":
+            sessions.append(session, rng.choice(("user", "assistant", "tool", "system")), f"said {step}")
+        elif operation == "fork":
+            sessions.fork(session, any_message)
+        elif operation == "edit" and any_message is not None:
+            sessions.edit(any_message, f"edited {step}", session=session)
+        elif operation == "retry" and any(message.role == "user" for message in sessions.path(session)):
+            chat.retry(session, model="echo/echo")
+        elif operation == "delete":
+            sessions.delete(session)
+        elif operation == "head":
+            sessions.set_head(session, any_message)
+        elif operation == "extend":
+            sessions.extend(session, [("user", "large " * 15_000), ("assistant", f"answer {step}")])
+        elif operation == "create":
+            sessions.create(f"session {step}")
+        elif operation == "archive":
+            sessions.archive(sessions.archive(session), archived=False)
+        elif operation == "close":
+            sessions.close(session)
+        assert maintenance.check().findings == [], (seed, step, operation)
+    for row in sessions.find(limit=None):
+        path = sessions.path(row["uuid"])
+        drawn = [message.id for branch in flat(tree.branches(row["uuid"])) for message in branch.messages]
+        assert [message.position for message in path] == list(range(1, row["messages"] + 1))
+        assert len(drawn) == len(set(drawn)) and {message.id for message in path} <= set(drawn)
+    assert all(hit.session_id for hit in search.find("word", search.SearchFilter(limit=500)))
+    for row in sessions.find(limit=None):
+        sessions.delete(row["uuid"])
+    left = [
+        database.execute_sql(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("sessions", "messages", "texts")
+    ]
+    assert left == [0, 0, 0]
+
+
+def flat(branches: list[tree.Branch]) -> list[tree.Branch]:
+    return [one for branch in branches for one in (branch, *flat(branch.children))]
