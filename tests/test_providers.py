@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -470,3 +471,26 @@ def test_a_missing_sdk_is_one_line(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from llmsess import providers; providers.get('openai')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'llmsess[providers]'" in done.stderr
+
+
+ODD_FIGURES: dict[str, Any] = {
+    "reasoning": 5, "tool_calls": [{"type": "tool_use", "id": "1", "name": "f", "input": {"d": Decimal("0.1")}}], "finish_reason": ["stop"],
+    "input_tokens": -1, "output_tokens": "7", "usage": {"cost": Decimal("0.5")}, "cost_usd": Decimal("NaN"), "model": 3,
+}  # fmt: skip
+
+
+class Odd(providers.Provider):
+    """A third party's provider that answers well and counts badly."""
+
+    def send(self, request: Request) -> Iterator[Delta | Reply]:
+        yield Reply("paid for", **ODD_FIGURES)
+
+
+def test_a_third_partys_odd_figures_do_not_cost_its_reply(
+    database: db.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(providers._TABLE, "odd", (f"{__name__}:Odd", None, None))
+    reply = chat.ask(sessions.create("x", model="odd/x"), "hi")
+    assert (reply.content, reply.status, reply.input_tokens, reply.cost) == ("paid for", "complete", None, None)
+    assert sessions.path("@last")[-1].usage == {"cost": "0.5"}
+    assert maintenance.check().findings == []

@@ -12,13 +12,13 @@ import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeVar
 
 from llmsess.errors import ProviderError
-from llmsess.models import token_count
+from llmsess.models import dump_json, token_count
 
 SHORTEST_KEY = 8  # characters; what is shorter is no secret, and stands in other words
 
@@ -52,8 +52,6 @@ class Request:
 
     def sha256(self) -> str:
         """Return the hash of what is asked, without the key, the address and the way it comes back."""
-        from llmsess.models import dump_json
-
         asked = {
             "model": self.model,
             "system": self.system,
@@ -130,23 +128,42 @@ class Provider(ABC):
 
 def _storable(reply: Reply) -> Reply:
     """Return a reply whose figures can be stored: what is odd about them must not cost a reply that came."""
-    tokens: dict[str, Any] = {name: token_count(getattr(reply, name)) for name in _TOKENS}
-    words: dict[str, Any] = {name: value if isinstance(value := getattr(reply, name), str) else None for name in _WORDS}
-    cost = reply.cost_usd if isinstance(reply.cost_usd, Decimal) and reply.cost_usd.is_finite() else None
-    usage, calls = (_json(value) for value in (reply.usage, list(reply.tool_calls)))
-    return replace(reply, **tokens, **words, cost_usd=cost, usage=usage, tool_calls=calls or ())
+    checked = {name: check(getattr(reply, name)) for name, check in _CHECKS}
+    odd: dict[str, Any] = {name: value for name, value in checked.items() if value is not getattr(reply, name)}
+    return replace(reply, **odd) if odd else reply
 
 
-_TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
-_WORDS = ("reasoning", "finish_reason", "model", "request_id")
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _cost(value: Any) -> Decimal | None:
+    return value if isinstance(value, Decimal) and value.is_finite() else None
 
 
 def _json(value: Any) -> Any:
     """Return a value as JSON can hold it, numbers of other kinds as texts, None where it cannot."""
+    if not value:
+        return value
+    try:
+        dump_json(value)
+        return value
+    except (TypeError, ValueError, RecursionError):
+        return _forced(value)
+
+
+def _forced(value: Any) -> Any:
     try:
         return json.loads(json.dumps(value, default=str))
     except (TypeError, ValueError, RecursionError):
         return None
+
+
+_CHECKS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("input_tokens", token_count), ("cached_input_tokens", token_count), ("cache_write_tokens", token_count),
+    ("output_tokens", token_count), ("reasoning_tokens", token_count), ("reasoning", _word), ("finish_reason", _word),
+    ("model", _word), ("request_id", _word), ("cost_usd", _cost), ("usage", _json), ("tool_calls", _json),
+)  # fmt: skip
 
 
 T = TypeVar("T")
