@@ -28,7 +28,8 @@ from llmsess.texts import FIELDS, whole
 OPERATORS = {"AND", "OR", "NOT"}
 NESTED = 16
 MATCHED_WORDS = 150
-SCANNED_TERMS, SCANNED_CHARACTERS = 200, 10_000  # of a term: SQLite's expressions and patterns have limits
+SCANNED_CHARACTERS = 10_000  # of a term: SQLite's patterns have a limit
+INSIDE_TERMS = 10  # of a query whose words are looked for inside words: each is a look at every text
 COMMON = 20_000  # hits from which on a filter of sessions is worth listing their messages first
 RANKED = 50_000  # hits that are ranked; ranking more takes longer than a person waits
 _SCRIPTS = (  # Thai, Hangul, kana, bopomofo, CJK: written without spaces between words
@@ -36,10 +37,10 @@ _SCRIPTS = (  # Thai, Hangul, kana, bopomofo, CJK: written without spaces betwee
     "\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _UNSPACED = re.compile(f"[{_SCRIPTS}]")
-_TERM = re.compile(r'(?P<minus>-)?(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
 _WORD = re.compile(r"[^\s()\"]+")
 _SYMBOLS = re.compile(r"[\W_]*")  # text without words
 _NOT = re.compile(r'("[^"]*"?)|(?:(?<=[\s(])|^)NOT\s+(?!(?:AND|OR|NOT)\s)(?=\S)')
+_LONE = re.compile(r'\(\s*(-(?:"[^"]*"|[^\s()"]+))\s*\)')  # an exclusion alone in brackets
 _MARK = re.compile(r"(?:^|\s)(?:-\S|NOT\s)")  # what may be an exclusion, or a part of pasted text
 SCOPES = {"content": "content", "reasoning": "reasoning", "tools": "tool_text"}
 DEFAULT_SCOPES = ("content", "reasoning")
@@ -147,14 +148,14 @@ def find(query: str, filter: SearchFilter | None = None) -> Hits:
         raise InvalidInput(f'"{chosen.sort}" is no order', hint="--sort relevance or newest")
     text = door.text(query, "a query").replace("\ufffd", " ").strip()
     if _UNSPACED.search(text):
-        return _scan(alternatives(text), chosen)
+        return _inside(match_expression(text), chosen)
     if _SYMBOLS.fullmatch(text) or set(text.split()) <= OPERATORS:
-        return _scan([([text[:SCANNED_CHARACTERS]], [])] if text else [], chosen)
+        return _literally(text, chosen) if text else Hits()
     match = match_expression(text)
     if match is None:
         return Hits()
-    found = _ranked(match, chosen, [term for wanted, _ in alternatives(text) for term in wanted])
-    return found if found.hits else _as_it_stands(text, chosen)
+    found = _ranked(match, chosen, wanted_terms(match))
+    return found if found.hits else _as_it_stands(text, match, chosen)
 
 
 def match_expression(text: str) -> str | None:
@@ -164,6 +165,7 @@ def match_expression(text: str) -> str | None:
     # NOT becomes a minus, for it is dropped where nothing stands before it: "NOT x" must not find x.
     # More brackets than a person writes are pasted text, and FTS5's parser has no room for them.
     words = _NOT.sub(lambda found: found[1] or "-", _beginning(text))
+    words = _LONE.sub(r"\1", words)
     if words.count("(") > NESTED:
         words = words.replace("(", " ").replace(")", " ")
     expression = FTS5Model.web_query(words)
@@ -297,58 +299,73 @@ def _branch_of(message: str) -> tuple[str, str | None]:
 
 # Search for text as it stands
 
-Terms = tuple[list[str], list[str]]  # what must be there, and what must not
+_TOKEN = re.compile(r'"(?P<term>[^"]*)"(?P<star>\*)?|(?P<mark>[()]|AND|OR|NOT)')
 
 
-def alternatives(text: str) -> list[Terms]:
-    """Return the terms of a query, one pair for each side of an OR; of a pasted page the beginning is enough."""
-    found: list[Terms] = [([], [])]
-    negated, count = False, 0
-    for match in _TERM.finditer(text):
-        operator = match["word"] if match["word"] in OPERATORS else None
-        if operator == "OR":
-            found.append(([], []))
-        term = (match["phrase"] if match["phrase"] is not None else match["word"].strip("()*")).strip()
-        term, count = term[:SCANNED_CHARACTERS], count + 1
-        if count > SCANNED_TERMS:
-            break
-        if term and operator is None:
-            found[-1][1 if negated or match["minus"] else 0].append(term)
-        negated = operator == "NOT"
-    return [side for side in found if side[0]]
+def wanted_terms(expression: str) -> list[str]:
+    """Return the terms of an FTS5 expression that a hit may have, those it must not have left out."""
+    found: list[str] = []
+    depth, unwanted = 0, None  # the depth at which an exclusion began
+    for token in _TOKEN.finditer(expression):
+        if token["mark"] == "NOT" and unwanted is None:
+            unwanted = depth
+            continue
+        depth += {"(": 1, ")": -1}.get(token["mark"] or "", 0)
+        if token["term"] is not None and unwanted is None:
+            found.append(token["term"])
+        if unwanted is not None and depth <= unwanted and token["mark"] in (None, ")"):
+            unwanted = None
+    return found
 
 
-def _as_it_stands(text: str, filter: SearchFilter) -> Hits:
-    """Look for a query that found nothing as the text it is: a word inside words, or marks that are no operators."""
-    if re.fullmatch(r"\w[\w.\-]{2,}", text):
-        return _scan([([text[:SCANNED_CHARACTERS]], [])], filter)
-    if not _MARK.search(text):
+def _as_it_stands(text: str, match: str, filter: SearchFilter) -> Hits:
+    """Look for a query that found nothing as the text it is, marks no operators; else for its words inside words."""
+    if _MARK.search(text):
+        words = text.replace('"', " ").split()[:MATCHED_WORDS]
+        shown = text if len(words) < MATCHED_WORDS else text[: len(" ".join(words))]
+        found = _ranked(f'"{" ".join(words)}"', filter, [shown], literal=shown[:SCANNED_CHARACTERS])
+        if found.hits:
+            return found
+    short = len(wanted_terms(match)) <= INSIDE_TERMS and all(len(term) >= 3 for term in wanted_terms(match))
+    return _inside(match, filter, latin=True) if short else Hits()
+
+
+def _inside(match: str | None, filter: SearchFilter, *, latin: bool = False) -> Hits:
+    """Look for the terms of an FTS5 expression in the texts themselves, words with spaces only if `latin`."""
+    if match is None:
         return Hits()
-    words = text.replace('"', " ").split()[:MATCHED_WORDS]
-    shown = text if len(words) < MATCHED_WORDS else text[: len(" ".join(words))]
-    return _ranked(f'"{" ".join(words)}"', filter, [shown], literal=shown[:SCANNED_CHARACTERS])
-
-
-def _scan(sides: list[Terms], filter: SearchFilter) -> Hits:
-    """Look for each term in the texts themselves, newest first, the cheap conditions before."""
-    if not sides:
-        return Hits()
-    wheres, values = map(list.__add__, filter.session_conditions(), filter.message_conditions())
-    searched = [whole("m", name) for name in filter.columns()]
+    columns, values = filter.columns(), list[Any]()
     tests = []
-    for wanted, unwanted in sides:
-        side = [_test(term, searched, values) for term in wanted]
-        side += [f"NOT {_test(term, searched, values)}" for term in unwanted]
-        tests.append(f"({' AND '.join(side)})")
+    for token in _TOKEN.finditer(match):
+        if token["mark"] is not None:
+            tests.append("AND NOT" if token["mark"] == "NOT" else token["mark"])
+        elif latin or _UNSPACED.search(token["term"]):
+            tests.append(_test(token["term"][:SCANNED_CHARACTERS], [whole("m", name) for name in columns], values))
+        else:
+            tests.append("m.id IN (SELECT rowid FROM messages_fts WHERE messages_fts MATCH ?)")
+            values.append(f"{{{' '.join(columns)}}} : {token[0]}")
+    return _scan(" ".join(tests), values, wanted_terms(match), filter)
+
+
+def _literally(text: str, filter: SearchFilter) -> Hits:
+    """Look for a text that the index knows no word of."""
+    values: list[Any] = []
+    test = _test(text[:SCANNED_CHARACTERS], [whole("m", name) for name in filter.columns()], values)
+    return _scan(test, values, [text], filter)
+
+
+def _scan(test: str, tested: list[Any], wanted: list[str], filter: SearchFilter) -> Hits:
+    """Return the newest messages that pass a test, the cheap conditions before."""
+    wheres, values = map(list.__add__, filter.session_conditions(), filter.message_conditions())
+    searched = ", ".join(whole("m", name) for name in filter.columns())
     order = "m.created_at DESC, m.id DESC" if filter.sort == "newest" else "m.id DESC"
-    wheres = [*wheres, "m.status NOT IN ('pending', 'streaming')", f"({' OR '.join(tests)})"]
+    wheres = [*wheres, "m.status NOT IN ('pending', 'streaming')", f"({test})"]
     sql = (
-        f"SELECT {_ROW}, {', '.join(searched)} FROM messages m CROSS JOIN sessions s ON s.id = m.session_id "
+        f"SELECT {_ROW}, {searched} FROM messages m CROSS JOIN sessions s ON s.id = m.session_id "
         f"WHERE {' AND '.join(wheres)} ORDER BY {order} LIMIT ?"
     )
-    rows = database.execute_sql(sql, [*values, filter.limit]).fetchall()
-    every = [term for wanted, _ in sides for term in wanted]
-    return Hits(_reachable([_hit(row[:6], 0.0, _mark_terms(row[6:], every)) for row in rows]))
+    rows = database.execute_sql(sql, [*values, *tested, filter.limit]).fetchall()
+    return Hits(_reachable([_hit(row[:6], 0.0, _mark_terms(row[6:], wanted)) for row in rows]))
 
 
 def _test(term: str, searched: list[str], values: list[Any]) -> str:
