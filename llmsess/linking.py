@@ -38,6 +38,14 @@ _PLACE = """
     UPDATE messages SET position = place.position FROM place
     WHERE place.id = messages.id AND messages.position <> place.position
 """
+_HEAD = """
+    UPDATE sessions SET head_id = (
+        SELECT m.id FROM messages m WHERE m.session_id = :session
+        AND NOT EXISTS (SELECT 1 FROM messages c WHERE c.parent_id = m.id AND c.session_id = :session)
+        ORDER BY m.created_at DESC, m.sequence_number DESC LIMIT 1
+    )
+    WHERE id = :session AND EXISTS (SELECT 1 FROM messages h WHERE h.id = head_id AND h.external_id IS NOT NULL)
+"""  # the newest end of its tree, unless a person has gone on from another
 _PARENTS = """
     UPDATE sessions SET
         parent_session_id = (SELECT p.id FROM sessions p WHERE p.source = sessions.source
@@ -65,6 +73,7 @@ def link(source: str) -> Iterator[tuple[int, str]]:
             moved.add(session)
     for session in sorted(moved):  # once for all, and from the roots down
         database.execute_sql(_PLACE, (session,))
+        database.execute_sql(_HEAD, {"session": session})
     _give_waiting_titles(source)
 
 

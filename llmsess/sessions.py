@@ -283,7 +283,9 @@ def move(session: str | Session, project: str | None) -> Session:
 
 def close(session: str | Session) -> Session:
     """Mark the session as completed and return it; appending to it opens it again."""
-    return _change(session, status="completed", ended_at=now())
+    with database.atomic():
+        found = get(session)
+        return _change(found, status=found.status if found.status == "archived" else "completed", ended_at=now())
 
 
 def archive(session: str | Session, archived: bool = True) -> Session:
@@ -312,7 +314,7 @@ def _change(session: str | Session, **fields: Any) -> Session:
 
 @dataclass(frozen=True)
 class Deletion:
-    """What deleting a session removed; `kept` messages live on because other sessions or snapshots reach them."""
+    """How many messages a deletion removes, its own and those that earlier deletions kept for it; `kept` live on."""
 
     deleted: int
     kept: int
@@ -338,31 +340,36 @@ def delete(session: str | Session, *, dry_run: bool = False) -> Deletion:
     Its row stays hidden while others reach some of its messages, and as the tombstone of an import, so that the next
     import does not bring it back. A dry run only says. Raises NotFound, Ambiguous.
     """
-    found = get(session)
-    with database.atomic("DEFERRED" if dry_run else None):
-        kept = {row[0] for row in database.execute_sql(_REACHED, {"session": found.id}).fetchall()}
-        own = [row[0] for row in database.execute_sql("SELECT id FROM messages WHERE session_id = ?", (found.id,))]
-        doomed = [row_id for row_id in own if row_id not in kept]
-        if not dry_run:
-            _delete(found, doomed, keep_row=bool(kept) or found.external_id is not None)
-            _collect()
-    return Deletion(len(doomed), len(kept))
+    with database.atomic() as transaction:
+        found = get(session)
+        kept, doomed = _kept_and_doomed(found.id)
+        _delete(found, doomed, keep_row=bool(kept) or found.external_id is not None)
+        collected = _collect()
+        if dry_run:
+            transaction.rollback()
+    return Deletion(len(doomed) + collected, len(kept))
 
 
-def _collect() -> None:
-    """Delete what deleted sessions kept for others and nobody reaches any more, ancestors after their branches."""
+def _kept_and_doomed(session_id: int) -> tuple[set[int], list[int]]:
+    """Return which messages of a session others reach, and the other ones."""
+    kept = {row[0] for row in database.execute_sql(_REACHED, {"session": session_id}).fetchall()}
+    own = database.execute_sql("SELECT id FROM messages WHERE session_id = ?", (session_id,)).fetchall()
+    return kept, [row[0] for row in own if row[0] not in kept]
+
+
+def _collect() -> int:
+    """Delete what deleted sessions kept for others and nobody reaches any more; return how many messages that was."""
     sql = "SELECT id FROM sessions WHERE status = 'deleted' AND (total_messages > 0 OR external_id IS NULL)"
-    changed = True
-    while changed:
+    changed, collected = True, 0
+    while changed:  # ancestors after their branches
         changed = False
         for (row_id,) in database.execute_sql(sql).fetchall():
-            kept = {row[0] for row in database.execute_sql(_REACHED, {"session": row_id}).fetchall()}
-            own = [row[0] for row in database.execute_sql("SELECT id FROM messages WHERE session_id = ?", (row_id,))]
-            doomed = [message for message in own if message not in kept]
+            kept, doomed = _kept_and_doomed(row_id)
             tombstone = by_id(row_id)
             if doomed or (not kept and tombstone.external_id is None):
                 _delete(tombstone, doomed, keep_row=bool(kept) or tombstone.external_id is not None)
-                changed = True
+                changed, collected = True, collected + len(doomed)
+    return collected
 
 
 def _delete(session: Session, doomed: list[int], keep_row: bool) -> None:

@@ -269,15 +269,18 @@ class _Chunk:
             row_id, growth.id, position, record.role, record.weight, record.opening, record.usage.output_tokens
         )
         self.known.setdefault(record.external_id, []).append(entered)
-        self.grow(growth, row_id, record, created)
+        self.grow(growth, row_id, record, created, parent)
         return row_id
 
-    def grow(self, growth: Growth, row_id: int, record: MessageRecord, created: str | None) -> None:
+    def grow(
+        self, growth: Growth, row_id: int, record: MessageRecord, created: str | None, parent: Known | None
+    ) -> None:
         growth.next_sequence += 1
         growth.dirty = True
         if record.model is not None:
             growth.model_id = self.file.models[record.model].id
-        if growth.movable:
+        extends = parent is not None and parent.id == growth.head_id
+        if growth.movable and (extends or created is None or created >= growth.latest):  # lines may come in any order
             growth.head_id = row_id
         if created:
             growth.latest = max(growth.latest, created)

@@ -23,6 +23,7 @@ class Branch:
     children: list[Branch] = field(default_factory=list)
 
 
+IDS_AT_ONCE = 10_000  # SQLite takes 32,766 values in a statement
 _FAMILY = f"""
     WITH RECURSIVE family (id) AS (
         SELECT ?
@@ -52,8 +53,11 @@ def _branches(found: Session) -> list[Branch]:
     for message in rows.values():
         children.setdefault(message.parent_id if message.parent_id in rows else None, []).append(message)
     heads: dict[int, list[Session]] = {}
-    for branch in Session.select().where(sessions.VISIBLE & (Session.head << list(rows))):
-        heads.setdefault(branch.head_id or 0, []).append(branch)
+    ids = list(rows)
+    for first in range(0, len(ids), IDS_AT_ONCE):
+        some = Session.head << ids[first : first + IDS_AT_ONCE]
+        for branch in Session.select().where(sessions.VISIBLE & some):
+            heads.setdefault(branch.head_id or 0, []).append(branch)
     return _runs(children, heads, {message.id for message in sessions.path(found)})
 
 

@@ -479,3 +479,16 @@ def test_a_side_file_never_replaces_a_settled_reply(database: db.Database, tmp_p
     assert settling.restore_aside(file).content == "whole"
     assert sessions.get(session).status == "active"
     assert not file.exists()
+
+
+def test_a_session_deleted_while_it_streams_stays_deleted(database: db.Database, tmp_path: Path) -> None:
+    session = sessions.create("gone", model=script(tmp_path, 4, 0.01))
+    stream = chat.stream(session, "hi")
+    next(stream)
+    branch = sessions.fork(session)
+    sessions.delete(session)
+    stream.close()
+    assert [row["title"] for row in sessions.find()] == ["gone (fork)"]
+    assert sessions.path(branch)[-1].status == "interrupted"
+    sessions.delete(branch)
+    assert Message.select().count() == 0

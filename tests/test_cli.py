@@ -676,8 +676,27 @@ def test_forks_are_drawn_as_forks(run: Command) -> None:
     run("add", "T", "in T")
     lines = [re.sub(r"[0-9a-f]{8} ", "", line) for line in run("session", "tree", "T").out.splitlines()]
     assert lines == ["user: one", "user: two", "├─ user: in F", "│  ◆ F", "└─ user: in T", "   ◆ T (this)"]
+    drawn = json.loads(run("session", "tree", "T", "--json").out)
+    assert [(m["content"], len(m["sessions"])) for m in drawn] == [("one", 0), ("two", 0), ("in F", 1), ("in T", 1)]
     run("create", "Empty")
     assert run("session", "tree", "Empty").out.startswith("◆ ")
+    assert run("session", "tree", "Empty", "--json").out == "[]\n"
+    run("session", "delete", "T", "--yes")
+    ran = run("session", "delete", "F", "--dry-run")
+    assert "F: 3 messages" in ran.err, "its own and those that T kept for it"
+    assert "Deleted 3 messages" in run("session", "delete", "F", "--yes").err
+
+
+def test_every_value_has_its_formats(run: Command, path: Path) -> None:
+    assert json.loads(run("db", "path", "--json").out) == {"path": str(path)}
+    run("model", "default", "echo/echo")
+    assert json.loads(run("model", "default", "--json").out) == {"model": "echo/echo"}
+    assert run("model", "default").out == "echo/echo\n"
+    assert run("import", "--formats", "--format", "csv").out.startswith("format,reads\n")
+    run("create", "Talk")
+    run("session", "archive", "Talk")
+    run("session", "close", "Talk")
+    assert json.loads(run("list", "--json").out) == []
 
 
 def test_times_at_the_ends_of_the_calendar_are_shown(process: Command, path: Path, tmp_path: Path) -> None:

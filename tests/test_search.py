@@ -116,6 +116,36 @@ def test_pasted_text_with_marks_is_found_as_it_stands(database: db.Database, que
     assert all("<mark>" in snippet for snippet in found)
 
 
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("(蓝色 OR 红色) 天空", {"天空 蓝色", "天空 红色"}),
+        ("天空 -(蓝色 OR 红色)", {"天空 alpha"}),
+        ("天空 NOT 蓝色", {"天空 红色", "天空 alpha"}),
+        ("alpha 天空", {"天空 alpha"}),
+        ("alpha -蓝色", {"天空 alpha", "alpha beta", "alpha gamma"}),
+        ("(NOT beta) alpha", {"天空 alpha", "alpha gamma", "alpha 蓝色"}),
+        ("(-beta) alpha", {"天空 alpha", "alpha gamma", "alpha 蓝色"}),
+        ("lpha beta", {"alpha beta"}),
+        ("lpha -beta", {"天空 alpha", "alpha gamma", "alpha 蓝色", "alphabet soup"}),
+        ("lpha lphabe", {"alphabet soup"}),
+    ],
+)
+def test_brackets_exclusions_and_parts_of_words(database: db.Database, query: str, found: set[str]) -> None:
+    texts = [
+        "天空 蓝色",
+        "天空 红色",
+        "天空 alpha",
+        "蓝色 海",
+        "alpha 蓝色",
+        "alpha beta",
+        "alpha gamma",
+        "alphabet soup",
+    ]
+    sessions.extend(sessions.create("x"), [("user", text) for text in texts])
+    assert {hit.replace("<mark>", "").replace("</mark>", "") for hit in contents(query)} == found
+
+
 def test_tools_are_searched_only_when_asked(said: None) -> None:
     assert contents("thunder") == []
     assert len(contents("thunder", scopes=("tools",))) == 1

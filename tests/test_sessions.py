@@ -182,7 +182,8 @@ def test_deleting_keeps_what_a_fork_reaches(talk: object) -> None:
     assert said(branch) == ["one", "two"]
     with pytest.raises(errors.NotFound):
         sessions.get("Talk")
-    assert sessions.delete(branch).deleted == 0
+    assert sessions.delete(branch, dry_run=True) == sessions.Deletion(2, 0), "what was kept for it"
+    assert sessions.delete(branch) == sessions.Deletion(2, 0)
     assert maintenance.check().findings == []
 
 

@@ -222,6 +222,20 @@ def tree_text(session: Session, branches: Sequence[tree.Branch]) -> str:
     return "\n".join(lines or [_tree_head(session, session)]) + "\n"
 
 
+def tree_json(branches: Sequence[tree.Branch]) -> list[Row]:
+    """Return the messages of a tree as their objects, each with the ids of the sessions that end there."""
+    waiting, found, ends = list(branches), [], {}
+    while waiting:
+        branch = waiting.pop(0)
+        found += branch.messages
+        ends[branch.messages[-1].id] = [head.uuid for head in branch.heads]
+        waiting += branch.children
+    return [
+        record | {"sessions": ends.get(message.id, [])}
+        for message, record in zip(found, messages_json(found), strict=True)
+    ]
+
+
 def _places(branches: Sequence[tree.Branch], indent: str) -> list[tuple[tree.Branch, str, str]]:
     """Return siblings, the last first, with what stands before their first and their further lines."""
     if len(branches) == 1:  # no fork: the line goes on

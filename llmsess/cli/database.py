@@ -8,7 +8,6 @@ from llmsess.cli import SuggestingGroup, output
 from llmsess.cli.options import chosen_format, confirmed, format_options, yes_option
 from llmsess.errors import DatabaseCorrupt
 from llmsess.settings import Settings
-from llmsess.texts import without_controls
 
 
 @click.group(cls=SuggestingGroup)
@@ -25,8 +24,9 @@ def _open_unchecked() -> None:
 
 
 @db.command()
+@format_options
 @click.pass_context
-def path(ctx: click.Context) -> None:
+def path(ctx: click.Context, format_: str | None, as_json: bool) -> None:
     """Print where the database is.
 
     \b
@@ -34,7 +34,7 @@ def path(ctx: click.Context) -> None:
       sqlite3 "$(llmsess db path)" "SELECT count(*) FROM messages"
     """
     path = str(Settings.load(ctx.find_root().obj.db).db.absolute())
-    output.out(without_controls(path) if output.is_terminal() else path)
+    output.show_value("path", path, chosen_format(format_, as_json))
 
 
 @db.command()
@@ -49,7 +49,13 @@ def info(format_: str | None, as_json: bool) -> None:
     from llmsess import maintenance
 
     _open_unchecked()
-    output.show_fields(maintenance.info(), chosen_format(format_, as_json))
+    output.show_fields(maintenance.info(), chosen_format(format_, as_json), _counted)
+
+
+def _counted(facts: output.Row) -> output.Row:
+    """Return the facts with a line for each table's rows."""
+    rows = {f"rows of {name}": output.number(count) for name, count in facts["rows"].items()}
+    return {name: value for name, value in facts.items() if name != "rows"} | rows
 
 
 @db.command()

@@ -20,11 +20,12 @@ SKIPPED_SHOWN = 5
 @click.option("--no-raw", is_flag=True, help="Do not keep the raw records.")
 @click.option("--undelete", is_flag=True, help="Bring back sessions that were deleted here.")
 @click.option("--formats", is_flag=True, help="List the formats.")
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+@click.option("--format", "shown_as", type=click.Choice(output.FORMATS), help="How to show the formats.")
+@click.option("--json", "as_json", is_flag=True, help="The report, or the formats, as JSON.")
 @database
 def import_(
     format_: str | None, paths: tuple[str, ...], dry_run: bool, no_raw: bool, undelete: bool, formats: bool,
-    as_json: bool,
+    shown_as: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Import files or folders of another tool. FORMAT is a name, or auto to tell it by the content.
 
@@ -37,7 +38,8 @@ def import_(
     """
     if formats:
         rows = [{"format": name, "reads": importers.get(name).DESCRIPTION} for name in importers.names()]
-        output.show_rows(rows, "json" if as_json else None)
+        layout = output.Layout({"format": "format", "reads": "reads"}, flexible="reads")
+        output.show_rows(rows, "json" if as_json else shown_as, layout)
         return
     if format_ is None or not paths:
         raise InvalidInput("an import needs a FORMAT and a PATH", hint="llmsess import auto PATH, or --formats")

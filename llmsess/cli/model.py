@@ -152,7 +152,7 @@ def show(reference: str, format_: str | None, as_json: bool) -> None:
 
     \b
     Example:
-      llmsess model show openai/gpt-5
+      llmsess model show lab/mixtral
     """
     output.show_fields(_json(catalog.get_model(reference)), chosen_format(format_, as_json))
 
@@ -193,8 +193,9 @@ def remove(reference: str, yes: bool, dry_run: bool) -> None:
 
 @model.command()
 @click.argument("reference", metavar="[MODEL]", required=False, shell_complete=MODEL)
+@format_options
 @database
-def default(reference: str | None) -> None:
+def default(reference: str | None, format_: str | None, as_json: bool) -> None:
     """Show or set the model that chat uses when none is named.
 
     \b
@@ -204,12 +205,12 @@ def default(reference: str | None) -> None:
     if reference is not None:
         name = catalog.split_reference(reference)[0]
         providers.get(name, compatible=catalog.server_of(name) is not None)
-        output.out(catalog.set_default_model(reference))
-        return
-    chosen = catalog.default_model()
+        chosen: str | None = catalog.set_default_model(reference)
+    else:
+        chosen = catalog.default_model()
     if chosen is None:
         raise InvalidInput("no default model is set", hint="llmsess model default PROVIDER/NAME")
-    output.out(chosen)
+    output.show_value("model", chosen, chosen_format(format_, as_json))
 
 
 @model.command()

@@ -60,6 +60,8 @@ def recovered() -> list[Any]:
     messages = chat.recover()
     for message in messages:
         session = sessions.by_id(message.session_id)
+        if session.status == "deleted":
+            continue
         title = f" ({session.title})" if session.title else ""
         output.notice(
             f"A reply in session {session.uuid[:8]}{title} was interrupted; what came is kept. "

@@ -269,6 +269,14 @@ def show_fields(record: Row, format: str | None, display: Any = None) -> None:
                 out(f"{style(key.replace('_', ' ').ljust(width), bold=True)}  {cell(value)}")
 
 
+def show_value(key: str, value: str, format: str | None) -> None:
+    """Write one value: bare for people and scripts, under its key for programs."""
+    if format in (None, "plain", "table"):
+        out(without_controls(value) if is_terminal() else value)
+    else:
+        show_fields({key: value}, format)
+
+
 def page(text: str) -> None:
     """Write a long text, through the pager where it is longer than the terminal."""
     height = shutil.get_terminal_size().lines

@@ -336,15 +336,21 @@ def recover(files: tuple[str, ...], format_: str | None, as_json: bool) -> None:
 
 @session.command()
 @session_argument
+@format_options
 @database
-def tree(reference: str) -> None:
+def tree(reference: str, format_: str | None, as_json: bool) -> None:
     """Draw the branches of a session; ◆ is where a session ends.
 
     \b
-    Example:
+    Examples:
       llmsess session tree @last
+      llmsess session tree @last --json
     """
     from llmsess import tree as trees
 
-    row = sessions.get(reference)
-    output.page(conversation.tree_text(row, trees.branches(row)))
+    row, chosen = sessions.get(reference), chosen_format(format_, as_json)
+    branches = trees.branches(row)
+    if chosen in ("json", "jsonl", "csv"):
+        output.show_rows(conversation.tree_json(branches), chosen)
+    else:
+        output.page(conversation.tree_text(row, branches))
