@@ -32,7 +32,7 @@ class Summary:
     @property
     def cost_usd(self) -> Decimal | None:
         """Return the cost in USD, None where nothing has a price."""
-        return None if self.unpriced_messages and not self.cost else usd(self.cost)
+        return usd(self.cost, self.unpriced_messages)
 
 
 _TOTALS = """

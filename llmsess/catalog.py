@@ -74,7 +74,7 @@ def edit_project(
         given["archived_at"] = models.now() if archived else None
     try:
         with database.atomic():
-            row_id = same_row(Project, get_project(reference), "project")
+            row_id = get_project(reference).id
             if metadata:
                 known = Project.get_by_id(row_id).metadata or {}
                 given["metadata"] = known | door.json_object(metadata, "metadata")

@@ -182,17 +182,12 @@ def once(prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Mes
             ttft_ms = round((time.monotonic() - began) * 1000) if ttft_ms is None else ttft_ms
             if on_delta is not None:
                 on_delta(item)
-    if reply is None:
-        raise _unended()
+    assert reply is not None  # answer() has raised where none came
     figures = {"latency_ms": round((time.monotonic() - began) * 1000), "ttft_ms": ttft_ms, "completed_at": now()}
     said = {"role": "assistant", "origin": "model", "status": "complete", "created_at": created}
     message = row_of(None, said | figures | reply_fields(reply, way.model, now()))
     message.model = way.model
     return message
-
-
-def _unended() -> ProviderError:
-    return ProviderError("the reply never ended", error_kind="truncated", billed=True)
 
 
 def request_for(way: Route, session: Session | None, options: Options) -> Request:
@@ -252,8 +247,6 @@ class Exchange:
                 else:
                     recorder.add(item)
                     yield item
-            if outcome.reply is None:
-                raise _unended()
         except ProviderError as error:
             outcome = Outcome("failed", "error", error=error)
             raise
@@ -286,11 +279,11 @@ class Exchange:
         """Commit the end of the turn; where the database cannot take it, keep it in a side file."""
         if owners.me() != self.reply.owner:  # a forked child leaves its parent's reply alone
             return
-        message, call, status = settled(outcome, recorder, self.way.model)
+        message, call = settled(outcome, recorder, self.way.model)
         if self.overrides:
             message["metadata"] = (message.get("metadata") or {}) | {"sent_with": self.overrides}
         try:
-            store(self.reply, self.call_id, message, call, status)
+            store(self.reply, self.call_id, message, call)
         except _UNSTORABLE as error:
             raise UnsavedReply(str(keep_aside(self.reply.uuid, message)), str(error)) from error
         self.reply.__data__.update(message)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from llmsess import texts
 from llmsess.errors import InvalidInput
-from llmsess.models import dump_json, time_text, token_count
+from llmsess.models import TOKEN_FIELDS, dump_json, time_text, token_count
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "event")
 ORIGINS = ("human", "model", "tool", "harness")
@@ -24,6 +24,11 @@ def text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise InvalidInput(f"{name} is a text, not {type(value).__name__}")
     return texts.clean(value)
+
+
+def words(given: str | Iterable[str]) -> Sequence[str]:
+    """Return several words, or the one that stands for a list of one."""
+    return [given] if isinstance(given, str) else list(given)
 
 
 def one_of(choices: tuple[str, ...]) -> Callable[[Any, str], str]:
@@ -65,9 +70,11 @@ def moment(value: Any, name: str) -> datetime:
     return found
 
 
-def moment_text(value: Any, name: str) -> str:
-    """Return a time as it is stored."""
-    return time_text(moment(value, name))
+def between(column: str, since: Any, until: Any) -> Iterator[tuple[str, str]]:
+    """Yield the SQL tests of a time and their values, for those of the two bounds that are given."""
+    for value, name, comparison in ((since, "since", ">="), (until, "until", "<")):
+        if value is not None:
+            yield f"{column} {comparison} ?", time_text(moment(value, name))
 
 
 def json_value(value: Any, name: str) -> Any:
@@ -128,11 +135,10 @@ def parameters(value: Any) -> dict[str, Any] | None:
     return found
 
 
-_TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "origin": one_of(ORIGINS),
     "status": one_of(STATUSES),
-    **dict.fromkeys(_TOKENS, tokens),
+    **dict.fromkeys(TOKEN_FIELDS, tokens),
     **dict.fromkeys(("model_id", "cost", "latency_ms", "ttft_ms"), count),
     **dict.fromkeys(("reasoning", "tool_text", "cost_source", "finish_reason", "error", "external_id", "owner"), text),
     **dict.fromkeys(("created_at", "completed_at", "lease_expires_at"), moment),

@@ -14,8 +14,6 @@ from llmsess.models import parse_time
 
 T = TypeVar("T")
 STATUSES = ("active", "completed", "interrupted", "failed", "archived")
-
-
 _status = door.one_of(STATUSES)
 
 
@@ -54,11 +52,9 @@ class SessionFilter:
         if self.tag is not None:
             wheres.append("EXISTS (SELECT 1 FROM session_tags t WHERE t.session_id = s.id AND t.tag = ?)")
             values.append(door.text(self.tag, "a tag").lower())
-        for name, comparison in (("since", ">="), ("until", "<")):
-            moment = getattr(self, name)
-            if moment is not None:
-                wheres.append(f"s.last_activity_at {comparison} ?")
-                values.append(door.moment_text(moment, name))
+        for test, moment in door.between("s.last_activity_at", self.since, self.until):
+            wheres.append(test)
+            values.append(moment)
         for key, value in self.metadata:
             wheres.append(
                 "EXISTS (SELECT 1 FROM json_each(s.metadata) e WHERE e.key = ? AND CAST(e.value AS TEXT) = ?)"

@@ -1,11 +1,12 @@
-"""A file that is being imported, and what the database has of it already: its messages, sessions and logged lines."""
+"""A file that is being imported: its report, and what the database has of it already, messages, sessions, lines."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from llmsess import catalog, texts
 from llmsess.db import database
@@ -21,22 +22,36 @@ from llmsess.importers.base import (
 )
 from llmsess.models import LanguageModel, dump_json, now, time_text
 
+DISPOSITIONS = ("imported", "merged", "duplicate", "ignored", "bad")
+PROBLEMS_KEPT = 1_000  # of one source, in the report; every bad record is in import_records
 
-class Report(Protocol):
-    """Where the counts of a file go; `transfer.SourceReport` is one."""
 
-    sessions: int
-    messages: int
-    records: Any
+@dataclass
+class SourceReport:
+    """What became of one file; `sessions` and `messages` are those it contains, new or not."""
 
-    def add_problem(self, line: int, message: str) -> None: ...
+    path: str
+    format: str
+    sessions: int = 0
+    messages: int = 0
+    records: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(DISPOSITIONS, 0)))
+    problems: list[tuple[int, str]] = field(default_factory=list)
+
+    def add_bad(self, message: str) -> None:
+        """Count a record for a file that cannot be read."""
+        self.records["bad"] += 1
+        self.add_problem(0, message)
+
+    def add_problem(self, line: int, message: str) -> None:
+        if len(self.problems) < PROBLEMS_KEPT:
+            self.problems.append((line, message))
 
 
 class ImportFile:
     """The file being entered, and what is known of it across its chunks."""
 
     def __init__(
-        self, source: Source, importer: Importer, report: Report, *, keep_raw: bool = True, undelete: bool = False
+        self, source: Source, importer: Importer, report: SourceReport, *, keep_raw: bool = True, undelete: bool = False
     ) -> None:
         self.format, self.report, self.keep_raw, self.undelete = importer.NAME, report, keep_raw, undelete
         self.id = self._begin(source)
@@ -96,6 +111,11 @@ class Known:
     opening: str
     output_tokens: int | None
 
+    @property
+    def extent(self) -> tuple[int, int | None]:
+        """Return how long it is, and its output tokens: a message that comes again with more of either is newer."""
+        return self.length, self.output_tokens
+
 
 @dataclass(slots=True)
 class Growth:
@@ -141,10 +161,13 @@ def dispositions(record: MessageRecord, disposition: str) -> Iterator[tuple[Inpu
         yield part, "merged" if i and disposition == "imported" else disposition
 
 
-def is_newer(record: MessageRecord, length: int, output_tokens: int | None) -> bool:
-    """Return whether a message that came again has more in it than before."""
+def disposition(record: MessageRecord, before: tuple[int, int | None] | None) -> str:
+    """Return what a message becomes; `before` is how long the one we have is, and its output tokens, None for none."""
+    if before is None:
+        return "imported"
+    length, output_tokens = before
     grown = (record.usage.output_tokens or 0) > (output_tokens or 0)
-    return record.weight > length or (grown and record.weight >= length)
+    return "merged" if record.weight > length or (grown and record.weight >= length) else "duplicate"
 
 
 _LENGTH = " + ".join(

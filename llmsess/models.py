@@ -51,9 +51,12 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def usd(nano: int | None) -> Decimal | None:
-    """Return nano-USD as exact USD, None for unknown."""
-    return None if nano is None else Decimal(nano) / NANO
+def usd(nano: int | None, unpriced: int = 0) -> Decimal | None:
+    """Return nano-USD as exact USD, None for unknown, and for a sum of 0 that leaves out what has no price."""
+    return None if nano is None or (nano == 0 and unpriced) else Decimal(nano) / NANO
+
+
+TOKEN_FIELDS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 
 def token_count(value: Any) -> int | None:

@@ -19,12 +19,13 @@ CANDIDATES_SHOWN = 5
 def resolve(
     model: type[M], reference: Any, thing: str, *, name: Field | None, latest: Field | None = None, visible: Any = None
 ) -> M:
-    """Return the one row that the reference means; a row of the model is returned as it is.
+    """Return the one row that the reference means; a row of the model is returned as it is, if it is of this database.
 
     `name` is the field an exact text is compared with, `latest` the one that orders @last, `visible` a condition.
     Raises InvalidInput (empty), NotFound, Ambiguous.
     """
     if isinstance(reference, model):
+        same_row(model, reference, thing)
         return reference
     if not isinstance(reference, str):
         kind = type(reference).__name__

@@ -2,9 +2,9 @@
 
 Words are ANDed; "phrases", -exclusion, AND, OR and NOT in capitals and prefix* work; a query of exclusions only finds
 nothing. Chinese, Japanese, Korean and Thai text is looked for as it stands, since the index knows no words in it; so
-are text without words (`->`, an emoji), a single word that the index does not find anywhere, and pasted text whose
-marks, read as operators, find nothing (`rm -rf /tmp`). Hits are ranked by bm25, newest first on request; where more
-than 50,000 messages match, the newest 50,000 are ranked and `Hits.truncated` says so.
+are text without words (`->`, an emoji), pasted text whose marks, read as operators, find nothing (`rm -rf /tmp`), and
+then the words of a short query inside other words. Hits are ranked by bm25, or newest first on request; where more than
+50,000 messages match, the latest stored 50,000 are ranked and `Hits.truncated` says so.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from llmsess.snippets import END, SNIPPET_CHARACTERS, START, snippet
 from llmsess.texts import FIELDS, whole
 
 OPERATORS = {"AND", "OR", "NOT"}
-NESTED = 16
-MATCHED_WORDS = 150
+NESTED = 16  # brackets of a query; more are pasted text, and FTS5's parser has little room for them
+MATCHED_WORDS = 150  # of a query; of a pasted page the beginning is enough, and FTS5 limits how deep an expression is
 SCANNED_CHARACTERS = 10_000  # of a term: SQLite's patterns have a limit
 INSIDE_TERMS = 10  # of a query whose words are looked for inside words: each is a look at every text
 COMMON = 20_000  # hits from which on a filter of sessions is worth listing their messages first
@@ -63,7 +63,7 @@ class SearchFilter:
 
     def columns(self) -> list[str]:
         """Return the indexed columns to search; raises InvalidInput for an unknown scope."""
-        scopes = _words(self.scopes)
+        scopes = door.words(self.scopes)
         unknown = [scope for scope in scopes if scope not in SCOPES]
         if unknown or not scopes:
             raise InvalidInput(f'"{", ".join(unknown)}" is nothing to search in', hint=f"--in {', '.join(SCOPES)}")
@@ -73,18 +73,16 @@ class SearchFilter:
         """Return SQL conditions over `messages m` of `sessions s` and their values; raises NotFound, InvalidInput."""
         wheres: list[str] = []
         values: list[Any] = []
-        roles = _words(self.roles)
+        roles = door.words(self.roles)
         if roles:
             wheres.append(f"m.role IN ({', '.join('?' * len(roles))})")
             values.extend(door.role(role, "role") for role in roles)
         if self.model is not None:
             wheres.append("coalesce(m.model_id, s.model_id) = ?")
             values.append(catalog.known_model_id(self.model))
-        for name, comparison in (("since", ">="), ("until", "<")):
-            moment = getattr(self, name)
-            if moment is not None:
-                wheres.append(f"m.created_at {comparison} ?")
-                values.append(door.moment_text(moment, name))
+        for test, moment in door.between("m.created_at", self.since, self.until):
+            wheres.append(test)
+            values.append(moment)
         return wheres, values
 
     def session_conditions(self) -> tuple[list[str], list[Any]]:
@@ -101,10 +99,6 @@ class SearchFilter:
             wheres.append("s.session_type = ?")
             values.append(door.session_type(self.type, "session type"))
         return wheres, values
-
-
-def _words(given: str | Sequence[str]) -> Sequence[str]:
-    return [given] if isinstance(given, str) else given
 
 
 class Hit(NamedTuple):
@@ -154,16 +148,15 @@ def find(query: str, filter: SearchFilter | None = None) -> Hits:
     match = match_expression(text)
     if match is None:
         return Hits()
-    found = _ranked(match, chosen, wanted_terms(match))
-    return found if found.hits else _as_it_stands(text, match, chosen)
+    wanted = wanted_terms(match)
+    found = _ranked(match, chosen, wanted)
+    return found if found.hits else _as_it_stands(text, match, wanted, chosen)
 
 
 def match_expression(text: str) -> str | None:
     """Return a query as FTS5 syntax, None where nothing is looked for; playhouse repairs whatever is odd."""
     # FTS5Model itself has no columns, so that "reasoning: x" in pasted text is words, not a column filter.
-    # Of a pasted page the beginning is enough: FTS5 and the parser limit how deep an expression may be.
     # NOT becomes a minus, for it is dropped where nothing stands before it: "NOT x" must not find x.
-    # More brackets than a person writes are pasted text, and FTS5's parser has no room for them.
     words = _NOT.sub(lambda found: found[1] or "-", _beginning(text))
     words = _LONE.sub(r"\1", words)
     if words.count("(") > NESTED:
@@ -204,7 +197,7 @@ def _ranked(match: str, filter: SearchFilter, words: list[str], literal: str | N
     where = _Where(expression, filter)
     if literal is not None:
         where.add(_test(literal, [whole("m", name) for name in columns], where.values))
-    floor = False if filter.sort == "newest" else where.floor()
+    truncated = filter.sort == "relevance" and where.floor()
     if filter.sort == "newest":
         rows = _in_two_steps(where, "0.0", "m.created_at DESC, m.id DESC", filter.limit)
     elif where.narrowed:  # else FTS5 ranks every hit before the first is filtered
@@ -213,7 +206,7 @@ def _ranked(match: str, filter: SearchFilter, words: list[str], literal: str | N
         sql = f"SELECT {_ROW}, f.rank, {_MARKS} {_FROM} WHERE {where.sql()} ORDER BY f.rank LIMIT ?"
         rows = database.execute_sql(sql, [*where.values, filter.limit]).fetchall()
     hits = [_hit(row[:6], 0.0 - row[6], _marked(row[7:], columns, words)) for row in rows]
-    return Hits(_reachable(hits), floor)
+    return Hits(_reachable(hits), truncated)
 
 
 def _in_two_steps(where: _Where, score: str, order: str, limit: int) -> list[Any]:
@@ -292,14 +285,14 @@ def _reachable(hits: list[Hit]) -> list[Hit]:
 
 
 def _branch_of(message: str) -> tuple[str, str | None]:
-    """Return id and title of the latest session that has a message, whose own session is deleted, among its own."""
+    """Return id and title of the session that still has a message of a deleted one, the latest whose path it is on."""
     row = database.execute_sql(_LIVING, (message,)).fetchone()
     return (row[0], row[1]) if row else ("", None)
 
 
 # Search for text as it stands
 
-_TOKEN = re.compile(r'"(?P<term>[^"]*)"(?P<star>\*)?|(?P<mark>[()]|AND|OR|NOT)')
+_TOKEN = re.compile(r'"(?P<term>[^"]*)"\*?|(?P<mark>[()]|AND|OR|NOT)')
 
 
 def wanted_terms(expression: str) -> list[str]:
@@ -318,7 +311,7 @@ def wanted_terms(expression: str) -> list[str]:
     return found
 
 
-def _as_it_stands(text: str, match: str, filter: SearchFilter) -> Hits:
+def _as_it_stands(text: str, match: str, wanted: list[str], filter: SearchFilter) -> Hits:
     """Look for a query that found nothing as the text it is, marks no operators; else for its words inside words."""
     if _MARK.search(text):
         words = text.replace('"', " ").split()[:MATCHED_WORDS]
@@ -326,7 +319,7 @@ def _as_it_stands(text: str, match: str, filter: SearchFilter) -> Hits:
         found = _ranked(f'"{" ".join(words)}"', filter, [shown], literal=shown[:SCANNED_CHARACTERS])
         if found.hits:
             return found
-    short = len(wanted_terms(match)) <= INSIDE_TERMS and all(len(term) >= 3 for term in wanted_terms(match))
+    short = len(wanted) <= INSIDE_TERMS and all(len(term) >= 3 for term in wanted)
     return _inside(match, filter, latin=True) if short else Hits()
 
 

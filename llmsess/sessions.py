@@ -98,7 +98,7 @@ def id_of(reference: str | Session) -> int:
 def get_message(reference: str | Message) -> Message:
     """Return the message of that uuid or prefix, its text whole; raises NotFound, Ambiguous, InvalidInput."""
     found = resolve(Message, reference, "message", name=None, latest=Message.created_at)
-    return message_by_id(same_row(Message, found, "message"))
+    return message_by_id(found.id)
 
 
 def append(session: str | Session, role: str, content: str | Sequence[Any], **fields: Any) -> Message:
@@ -130,9 +130,12 @@ def _checked(item: Any) -> tuple[str, Any, dict[str, Any]]:
         item = {"role": item[0], "content": item[1]}
     if not isinstance(item, dict) or not {"role", "content"} <= item.keys():
         raise InvalidInput("a message is (role, content) or a dict with role and content")
+    role, content = door.role(item["role"], "role"), door.content(item["content"])
     fields = {name: value for name, value in item.items() if name not in ("role", "content", "model")}
-    model = {"model": item["model"]} if item.get("model") else {}
-    return door.role(item["role"], "role"), door.content(item["content"]), door.of_callers_message(fields) | model
+    columns = door.of_callers_message(fields)
+    if not isinstance(content, str) and not fields.keys().isdisjoint(("reasoning", "tool_text")):
+        raise InvalidInput("reasoning and tool texts are blocks, where the content is a list of blocks")
+    return role, content, columns | ({"model": item["model"]} if item.get("model") else {})
 
 
 def _priced(role: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +178,7 @@ def fork(session: str | Session, at: str | Message | None = None, *, title: str 
     Raises NotFound for a session or message that is not there, InvalidInput where `at` is not part of the session.
     """
     with database.atomic():
-        origin = by_id(get(session).id)
+        origin = get(session)
         head = origin.head_id if at is None else _part_of(origin, get_message(at)).id
         row_id = insert_row(
             Session,
@@ -251,21 +254,17 @@ def tag(session: str | Session, add: str | Iterable[str] = (), remove: str | Ite
     with database.atomic():
         found = get(session)
         _add_tags(found.id, add)
-        gone = [_tag(word) for word in _words(remove)]
+        gone = [_tag(word) for word in door.words(remove)]
         SessionTag.delete().where((SessionTag.session == found.id) & (SessionTag.tag << gone)).execute()
         rows = SessionTag.select(SessionTag.tag).where(SessionTag.session == found.id).order_by(SessionTag.tag)
         return [row.tag for row in rows]
 
 
 def _add_tags(session_id: int, tags: str | Iterable[str]) -> None:
-    for word in {_tag(word) for word in _words(tags)}:
+    for word in {_tag(word) for word in door.words(tags)}:
         database.execute_sql(
             "INSERT INTO session_tags (session_id, tag) VALUES (?, ?) ON CONFLICT DO NOTHING", (session_id, word)
         )
-
-
-def _words(tags: str | Iterable[str]) -> Iterable[str]:
-    return [tags] if isinstance(tags, str) else tags
 
 
 def _tag(word: str) -> str:

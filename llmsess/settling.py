@@ -34,8 +34,8 @@ class Outcome:
     note: str | None = None
 
 
-def settled(outcome: Outcome, recorder: Recorder, model: LanguageModel) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Return the final fields of the message and of its call, and the session's status."""
+def settled(outcome: Outcome, recorder: Recorder, model: LanguageModel) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the final fields of the message and of its call."""
     moment = now()
     message: dict[str, Any] = {
         "status": outcome.status,
@@ -60,8 +60,7 @@ def settled(outcome: Outcome, recorder: Recorder, model: LanguageModel) -> tuple
         call |= {
             "http_status": error.http_status, "error_kind": error.error_kind, "provider_request_id": error.request_id,
         }  # fmt: skip
-    status = {"complete": "active"}.get(outcome.status, outcome.status)
-    return message, call, status
+    return message, call
 
 
 def reply_fields(reply: Reply, model: LanguageModel, at: datetime) -> dict[str, Any]:
@@ -96,7 +95,7 @@ _ANSWERED = """
 _OPEN = "SELECT owner, status FROM messages WHERE id = ? AND uuid = ?"  # an id may be another message's by now
 
 
-def store(reply: Message, call_id: int | None, message: dict[str, Any], call: dict[str, Any], status: str) -> None:
+def store(reply: Message, call_id: int | None, message: dict[str, Any], call: dict[str, Any]) -> None:
     """Commit the end of a turn in one transaction; the session goes on with the model that answered.
 
     A reply that was given up for dead meanwhile is stored all the same; raises Conflict for a settled or deleted one.
@@ -108,10 +107,10 @@ def store(reply: Message, call_id: int | None, message: dict[str, Any], call: di
         update_row(Message, reply.id, **texts.stored(message))
         if call_id is not None:
             update_row(Call, call_id, **call)
-        if status == "active":  # writing ahead has set that already, unless another process gave the reply up
+        if message["status"] == "complete":  # active already, unless another process gave the reply up
             database.execute_sql(_ANSWERED, (reply.model_id, reply.session_id, reply.model_id))
         else:
-            set_status(reply.session_id, status)
+            set_status(reply.session_id, message["status"])
 
 
 def set_status(session_id: int, status: str) -> None:
@@ -164,8 +163,7 @@ def restore_aside(path: str | os.PathLike[str]) -> Message:
     call = Call.get_or_none(Call.message == message.id)
     outcome = {"complete": "ok", "interrupted": "cancelled", "failed": "error"}[fields["status"]]
     ended = {"outcome": outcome, "ended_at": fields["completed_at"]}
-    status = {"complete": "active"}.get(fields["status"], fields["status"])
-    store(message, call.id if call else None, fields, ended, status)
+    store(message, call.id if call else None, fields, ended)
     file.unlink()
     return message_by_id(message.id)
 

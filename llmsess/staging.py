@@ -30,12 +30,12 @@ from llmsess.matching import (
     Growth,
     ImportFile,
     Known,
-    Report,
+    SourceReport,
+    disposition,
     dispositions,
     find_growths,
     find_known,
     find_same,
-    is_newer,
     logged_lines,
 )
 from llmsess.models import Message, dump_json, new_uuid, time_text
@@ -75,7 +75,7 @@ _GROW = """
 """
 
 
-def enter(source: Source, importer: Importer, report: Report, **options: bool) -> None:
+def enter(source: Source, importer: Importer, report: SourceReport, **options: bool) -> None:
     """Enter a file's records into the database and count in the report what became of them.
 
     `options` are keep_raw, to keep the raw records, and undelete, to bring back sessions that were deleted here.
@@ -205,12 +205,13 @@ class _Chunk:
             self.log_all(record, "ignored", None)
         elif known is None:
             self.log_all(record, "imported", self.stage(record, growth))
-        elif is_newer(record, known.length, known.output_tokens):
-            self.replace(record, known)
-            self.log_all(record, "merged", known.id)
         else:
-            self.arrive(growth, known)
-            self.log_all(record, "duplicate", known.id)
+            became = disposition(record, known.extent)
+            if became == "merged":
+                self.replace(record, known)
+            else:
+                self.arrive(growth, known)
+            self.log_all(record, became, known.id)
 
     def left_deleted(self, record: MessageRecord) -> None:
         """Say once of a session that it stays deleted."""

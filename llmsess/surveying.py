@@ -5,10 +5,10 @@ from __future__ import annotations
 from llmsess import linking
 from llmsess.db import database
 from llmsess.importers.base import Bad, Importer, Item, MessageRecord, SessionRecord, Source, TitleRecord, chunks
-from llmsess.matching import Report, dispositions, find_growths, find_known, find_same, is_newer, logged_lines
+from llmsess.matching import SourceReport, disposition, dispositions, find_growths, find_known, find_same, logged_lines
 
 
-def survey(source: Source, importer: Importer, report: Report, *, undelete: bool = False) -> None:
+def survey(source: Source, importer: Importer, report: SourceReport, *, undelete: bool = False) -> None:
     """Count in the report what an import of the file would make of each record."""
     looking = _Survey(source, importer.NAME, report, undelete)
     for items in chunks(importer.read(source)):
@@ -19,7 +19,7 @@ def survey(source: Source, importer: Importer, report: Report, *, undelete: bool
 class _Survey:
     """What is known of a file across its chunks."""
 
-    def __init__(self, source: Source, format: str, report: Report, undelete: bool) -> None:
+    def __init__(self, source: Source, format: str, report: SourceReport, undelete: bool) -> None:
         self.format, self.report, self.undelete = format, report, undelete
         self.sessions: set[str] = set()
         self.seen: dict[int, tuple[int, int | None]] = {}  # by hash, what messages that would be new have in them
@@ -38,8 +38,8 @@ class _Survey:
                 self.sessions.add(item.external_id)
             elif isinstance(item, MessageRecord):
                 self.report.messages += 1
-                for _, disposition in dispositions(item, self.disposition(item)):
-                    self.report.records[disposition] += 1
+                for _, became in dispositions(item, self.became(item)):
+                    self.report.records[became] += 1
             elif isinstance(item, TitleRecord):
                 self.report.records["duplicate" if self.is_told(item) else "merged"] += 1
             else:
@@ -47,7 +47,7 @@ class _Survey:
                 if item.problem:
                     self.report.add_problem(item.record.line, item.problem)
 
-    def disposition(self, record: MessageRecord) -> str:
+    def became(self, record: MessageRecord) -> str:
         """Return what a message would become."""
         growth = self.growths.get(record.session)
         if growth is not None and growth.deleted and not self.undelete:
@@ -55,13 +55,12 @@ class _Survey:
         candidates = self.known.get(record.external_id, [])
         same = find_same(record, candidates, growth.id if growth else None, self.logged)
         if same is not None:
-            return "merged" if is_newer(record, same.length, same.output_tokens) else "duplicate"
+            return disposition(record, same.extent)
         key = hash((record.session, record.external_id))
-        before = self.seen.get(key)
-        if before is not None and not is_newer(record, *before):
-            return "duplicate"
-        self.seen[key] = (record.weight, record.usage.output_tokens)
-        return "imported" if before is None else "merged"
+        became = disposition(record, self.seen.get(key))
+        if became != "duplicate":
+            self.seen[key] = (record.weight, record.usage.output_tokens)
+        return became
 
     def is_told(self, item: TitleRecord) -> bool:
         key = linking.title_key(item)

@@ -18,30 +18,9 @@ from pathlib import Path
 from llmsess import importers, staging, surveying
 from llmsess.errors import InvalidInput, NotFound, Unrecognised
 from llmsess.importers.base import Importer, Source
+from llmsess.matching import DISPOSITIONS, SourceReport
 
-DISPOSITIONS = ("imported", "merged", "duplicate", "ignored", "bad")
-PROBLEMS_KEPT = 1_000  # of one source, in the report; every bad record is in import_records
-
-
-@dataclass
-class SourceReport:
-    """What became of one file; `sessions` and `messages` are those it contains, new or not."""
-
-    path: str
-    format: str
-    sessions: int = 0
-    messages: int = 0
-    records: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(DISPOSITIONS, 0)))
-    problems: list[tuple[int, str]] = field(default_factory=list)
-
-    def add_bad(self, message: str) -> None:
-        """Count a record for a file that cannot be read."""
-        self.records["bad"] += 1
-        self.add_problem(0, message)
-
-    def add_problem(self, line: int, message: str) -> None:
-        if len(self.problems) < PROBLEMS_KEPT:
-            self.problems.append((line, message))
+__all__ = ["DISPOSITIONS", "ImportReport", "SourceReport", "plan", "run"]
 
 
 @dataclass
@@ -50,6 +29,11 @@ class ImportReport:
 
     sources: list[SourceReport] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  # files of no known format, in the folders
+
+    def add_unreadable(self, path: str, message: str) -> None:
+        """Count a file or folder that cannot even be looked at."""
+        self.sources.append(SourceReport(path, "unknown"))
+        self.sources[-1].add_bad(message)
 
     def totals(self) -> dict[str, int]:
         """Return the sums over all sources: sources, sessions, messages, and each disposition."""
@@ -133,8 +117,7 @@ def _in_folder(folder: Path, wanted: Importer | None, report: ImportReport) -> l
         try:
             importer = _looked_at(source)
         except InvalidInput as error:
-            report.sources.append(SourceReport(source.name, "unknown"))
-            report.sources[-1].add_bad(error.message)
+            report.add_unreadable(source.name, error.message)
             continue
         if importer is not None and wanted in (None, importer):
             found.append((source, importer))
@@ -166,8 +149,7 @@ def _files(folder: Path, report: ImportReport) -> list[Path]:
     """Return the files below a folder that may be transcripts, sorted; links to folders are not followed."""
 
     def unreadable(error: OSError) -> None:
-        report.sources.append(SourceReport(str(error.filename), "unknown"))
-        report.sources[-1].add_bad(f"the folder cannot be read: {error.strerror}")
+        report.add_unreadable(str(error.filename), f"the folder cannot be read: {error.strerror}")
 
     found = []
     for parent, _, names in os.walk(folder, onerror=unreadable):

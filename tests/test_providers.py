@@ -17,7 +17,7 @@ import pytest
 
 from llmsess import chat, db, errors, maintenance, providers, sessions
 from llmsess.errors import ProviderError
-from llmsess.providers import Delta, Reply, Request, Turn, collect
+from llmsess.providers import Delta, Reply, Request, Turn
 from llmsess.providers.openai import OpenAI
 from llmsess.providers.wire import retry_after_s
 from tests.conftest import Command
@@ -38,6 +38,13 @@ def request_of(request: pytest.FixtureRequest, script: Path, server: ChatServer)
     model = {"echo": "echo", "scripted": str(script), "openai": "echo"}[request.param]
     turns = [Turn("user", "Light scatters in the air.")]
     return request.param, Request(model=model, turns=turns, system="be brief", api_key="k")
+
+
+def whole(name: str, request: Request) -> Reply:
+    """Return the reply of a provider, what came before it left out."""
+    *_, reply = providers.get(name).answer(request)
+    assert isinstance(reply, Reply)
+    return reply
 
 
 def sent(name: str, request: Request) -> tuple[list[Delta], Reply]:
@@ -65,7 +72,7 @@ def test_unstreamed_is_the_same_reply_without_deltas(request_of: tuple[str, Requ
     deltas, reply = sent(name, dataclasses.replace(request, stream=False))
     assert deltas == []
     assert reply.content == "Light scatters in the air."
-    assert reply == collect(providers.get(name).send(dataclasses.replace(request, stream=False)))
+    assert reply == whole(name, dataclasses.replace(request, stream=False))
 
 
 def test_tokens_are_known_and_normalised(request_of: tuple[str, Request]) -> None:
@@ -105,7 +112,7 @@ def test_unknown_providers_are_told_with_a_guess() -> None:
 
 def scripted(path: Path, *prompts: str) -> Reply:
     turns = [Turn("user", prompt) for prompt in prompts]
-    return collect(providers.get("scripted").send(Request(model=str(path), turns=turns)))
+    return whole("scripted", Request(model=str(path), turns=turns))
 
 
 def test_scripted_answers_turns_in_order_and_prompts_by_name(tmp_path: Path) -> None:
@@ -165,7 +172,7 @@ def ask(server: ChatServer, model: str, *, stream: bool = True, timeout_s: float
         model=model, turns=[Turn("user", "hi")], stream=stream, base_url=server.url, api_key="sk-1", timeout_s=timeout_s,
         max_tokens=5, temperature=0.1, parameters={"seed": 3},
     )  # fmt: skip
-    return collect(providers.get("openai").send(request))
+    return whole("openai", request)
 
 
 @pytest.mark.parametrize("model", ["usage-last-chunk", "usage-with-choices", "no-done"])
@@ -435,7 +442,7 @@ def test_a_server_that_is_down_is_told(server: ChatServer) -> None:
         port = free.getsockname()[1]
     request = Request(model="x", turns=[Turn("user", "hi")], base_url=f"http://127.0.0.1:{port}/v1", api_key="k")
     with pytest.raises(ProviderError, match="is the server running") as caught:
-        collect(providers.get("openai").send(request))
+        whole("openai", request)
     assert (caught.value.error_kind, caught.value.billed, caught.value.exit_code) == ("connection", False, 4)
 
 
@@ -494,3 +501,22 @@ def test_a_third_partys_odd_figures_do_not_cost_its_reply(
     assert (reply.content, reply.status, reply.input_tokens, reply.cost) == ("paid for", "complete", None, None)
     assert sessions.path("@last")[-1].usage == {"cost": "0.5"}
     assert maintenance.check().findings == []
+
+
+class Silent(providers.Provider):
+    """A third party's provider that says something and never ends."""
+
+    def send(self, request: Request) -> Iterator[Delta | Reply]:
+        yield Delta(text="half a")
+
+
+def test_a_reply_that_never_ends_is_a_failure_with_what_came(
+    database: db.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(providers._TABLE, "silent", (f"{__name__}:Silent", None, None))
+    session = sessions.create("x", model="silent/x")
+    with pytest.raises(ProviderError, match="the reply never ended"):
+        chat.ask(session, "hi")
+    assert [(m.status, m.content) for m in sessions.path(session)] == [("complete", "hi"), ("failed", "half a")]
+    with pytest.raises(ProviderError, match="the reply never ended"):
+        chat.once("hi", model="silent/x")

@@ -28,7 +28,6 @@ from llmsess.texts import UNSEEN, one_line, without_controls
 
 _UNSEEN = re.compile(f"[{UNSEEN}]")  # what JSON leaves as it is and a terminal obeys
 FORMATS = ("table", "plain", "json", "jsonl", "csv", "markdown")
-NANO = 1_000_000_000
 ERROR_CHARACTERS = 2_000  # of an error's line: a server may answer with a page
 Row = dict[str, Any]
 
@@ -141,9 +140,12 @@ def local_time(value: datetime | str | None) -> str:
 
 def cost_usd(nano: int | None, unpriced: int = 0) -> str | None:
     """Return nano-USD as a decimal text, None where nothing is known: no cost, or nothing but unpriced."""
-    if nano is None or (nano == 0 and unpriced):
+    from llmsess.models import usd
+
+    known = usd(nano, unpriced)
+    if known is None:
         return None
-    text = format((Decimal(nano) / NANO).normalize(), "f")
+    text = format(known.normalize(), "f")
     return text if text != "-0" else "0"
 
 

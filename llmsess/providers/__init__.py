@@ -13,10 +13,10 @@ import socket
 from importlib import import_module
 
 from llmsess.errors import InvalidInput
-from llmsess.providers.base import Delta, Provider, Reply, Request, Turn, collect
+from llmsess.providers.base import Delta, Provider, Reply, Request, Turn
 
 __all__ = [
-    "Delta", "Provider", "Reply", "Request", "Turn", "collect", "describe", "get", "has_key", "key_for", "names",
+    "Delta", "Provider", "Reply", "Request", "Turn", "describe", "get", "has_key", "key_for", "names",
     "usable",
 ]  # fmt: skip
 

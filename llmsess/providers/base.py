@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from llmsess.errors import ProviderError
-from llmsess.models import dump_json, token_count
+from llmsess.models import TOKEN_FIELDS, dump_json, token_count
 
 SHORTEST_KEY = 8  # characters; what is shorter is no secret, and stands in other words
 
@@ -102,11 +102,19 @@ class Provider(ABC):
         """Raise InvalidInput where the request, whose turns are still to come, could never be sent; send nothing."""
 
     def answer(self, request: Request) -> Generator[Delta | Reply]:
-        """Send the request and yield what comes; its key is kept out of every text, should a server repeat it."""
+        """Send the request and yield its deltas and one Reply that can be stored; raises ProviderError.
+
+        The request's key is kept out of every text, should a server repeat it.
+        """
         hide = functools.partial(_hidden, key=request.api_key)
+        ended = False
         try:
             for item in self.send(request):
-                yield hide(_storable(item) if isinstance(item, Reply) else item)
+                if isinstance(item, Reply):
+                    item, ended = _storable(item), True
+                yield hide(item)
+            if not ended:
+                raise ProviderError("the reply never ended", error_kind="truncated", billed=True)
         except ProviderError as error:
             raise hide(error) from error
 
@@ -160,9 +168,8 @@ def _forced(value: Any) -> Any:
 
 
 _CHECKS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-    ("input_tokens", token_count), ("cached_input_tokens", token_count), ("cache_write_tokens", token_count),
-    ("output_tokens", token_count), ("reasoning_tokens", token_count), ("reasoning", _word), ("finish_reason", _word),
-    ("model", _word), ("request_id", _word), ("cost_usd", _cost), ("usage", _json), ("tool_calls", _json),
+    *((name, token_count) for name in TOKEN_FIELDS), ("reasoning", _word), ("finish_reason", _word), ("model", _word),
+    ("request_id", _word), ("cost_usd", _cost), ("usage", _json), ("tool_calls", _json),
 )  # fmt: skip
 
 
@@ -185,14 +192,3 @@ def _replaced(value: Any, key: str) -> Any:
     if isinstance(value, Mapping):
         return {_replaced(name, key): _replaced(item, key) for name, item in value.items()}
     return [_replaced(item, key) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def collect(deltas: Iterator[Delta | Reply]) -> Reply:
-    """Drain what `send()` yields and return the Reply."""
-    reply = None
-    for item in deltas:
-        if isinstance(item, Reply):
-            reply = item
-    if reply is None:
-        raise ProviderError("the reply never ended", error_kind="truncated", billed=True)
-    return reply

@@ -25,13 +25,12 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from llmsess.errors import InvalidInput, ProviderError
-from llmsess.models import MAX_COST_USD, token_count
+from llmsess.models import MAX_COST_USD, TOKEN_FIELDS, token_count
 from llmsess.providers.base import Delta, Provider, Reply, Request
 from llmsess.providers.echo import count_words
 from llmsess.settings import expanded
 
 MAX_DELAY_S = 3_600
-TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 
 class Scripted(Provider):
@@ -43,7 +42,7 @@ class Scripted(Provider):
     def send(self, request: Request) -> Iterator[Delta | Reply]:
         path = script_of(request)
         answer = choose(load(path), request, path)
-        time.sleep(float(answer.get("delay_s", 0)))
+        time.sleep(answer.get("delay_s", 0))
         error = answer.get("error")
         content, reasoning = answer.get("content", ""), answer.get("reasoning")
         if error is not None and "after_words" not in error:
@@ -52,10 +51,10 @@ class Scripted(Provider):
             if reasoning:
                 yield Delta(reasoning=reasoning)
             for i, piece in enumerate(re.findall(r"\s*\S+\s*", content)):
-                if error is not None and i >= int(error["after_words"]):
+                if error is not None and i >= error["after_words"]:
                     raise failure(error, billed=True)
                 yield Delta(text=piece)
-                time.sleep(float(answer.get("chunk_delay_s", 0)))
+                time.sleep(answer.get("chunk_delay_s", 0))
         if error is not None:
             raise failure(error, billed=True)
         yield reply(answer, request, content, reasoning)
@@ -119,7 +118,9 @@ def _is_pattern(value: Any) -> bool:
 
 
 def _is_usage(value: Any) -> bool:
-    return isinstance(value, dict) and all(key in TOKENS and token_count(n) is not None for key, n in value.items())
+    return isinstance(value, dict) and all(
+        key in TOKEN_FIELDS and token_count(n) is not None for key, n in value.items()
+    )
 
 
 def _is_cost(value: Any) -> bool:
@@ -162,8 +163,8 @@ def choose(entries: list[dict[str, Any]], request: Request, path: str) -> dict[s
 def failure(error: Mapping[str, Any], *, billed: bool) -> ProviderError:
     """Return the error that an entry asks for."""
     return ProviderError(
-        str(error.get("message", "the script says: fail")),
-        error_kind=str(error.get("kind", "server")),
+        error.get("message", "the script says: fail"),
+        error_kind=error.get("kind", "server"),
         http_status=error.get("status"),
         retry_after_s=error.get("retry_after_s"),
         billed=billed,
@@ -176,12 +177,12 @@ def reply(answer: Mapping[str, Any], request: Request, content: str, reasoning: 
         "input_tokens": count_words(request.system, *(turn.content for turn in request.turns)),
         "output_tokens": count_words(content, reasoning),
     }
-    usage = counted | {key: int(value) for key, value in (answer.get("usage") or {}).items() if key in TOKENS}
+    usage = counted | answer.get("usage", {})
     cost = answer.get("cost_usd")
     return Reply(
         content=content,
         reasoning=reasoning,
-        finish_reason=str(answer.get("finish_reason", "stop")),
+        finish_reason=answer.get("finish_reason", "stop"),
         usage=usage,
         cost_usd=None if cost is None else Decimal(str(cost)),
         model=request.model,
