@@ -10,10 +10,10 @@ from typing import Any
 
 from peewee import IntegrityError
 
-from llmsess import door, models
+from llmsess import door, models, prices
 from llmsess.db import database
-from llmsess.errors import Conflict, InvalidInput, NotFound
-from llmsess.models import LanguageModel, Message, Project, Session, Setting
+from llmsess.errors import Ambiguous, Conflict, InvalidInput, NotFound
+from llmsess.models import LanguageModel, Message, ModelAlias, Project, Session, Setting
 from llmsess.prices import MAX_PRICE
 from llmsess.references import resolve, same_row
 from llmsess.rows import insert_row, update_row
@@ -193,11 +193,21 @@ def _model_row(provider: str, name: str, version: str = "") -> LanguageModel | N
 
 
 def get_model(reference: str | LanguageModel) -> LanguageModel:
-    """Return the stored model `provider/name[@version]`, or of that uuid prefix; raises NotFound, InvalidInput."""
+    """Return the stored model of that alias, `provider/name[@version]`, name if it is the only one, or uuid prefix.
+
+    Raises NotFound, Ambiguous, InvalidInput.
+    """
     if isinstance(reference, LanguageModel):
         return reference
     if "/" not in door.text(reference, "a model"):
-        return resolve(LanguageModel, reference, "model", name=LanguageModel.model_name)
+        aliased = ModelAlias.get_or_none(ModelAlias.name == reference.strip())
+        if aliased is not None:
+            return aliased.model
+        named = list(LanguageModel.select().where(LanguageModel.model_name == reference.strip()))
+        named = [row for row in named if row.is_active] or named
+        if len(named) > 1:
+            raise Ambiguous("model", reference, [row.reference for row in named], "give provider/name")
+        return named[0] if named else resolve(LanguageModel, reference, "model", name=None)
     provider, name = split_reference(reference)
     found = _model_row(provider, name)
     if found is None and "@" in name:
@@ -207,11 +217,55 @@ def get_model(reference: str | LanguageModel) -> LanguageModel:
     return found
 
 
+def guessed(name: str, usable: Iterable[str]) -> str:
+    """Return `provider/name` for the name of a model that the price catalogue knows of one usable provider.
+
+    Raises NotFound where it knows none, Ambiguous where it knows several.
+    """
+    found = [f"{provider}/{name}" for provider in usable if prices.knows(provider, name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise Ambiguous("model", name, found, "give provider/name")
+    raise NotFound("model", name, near=_near_model(name), hint="give provider/name, as ollama/llama3.2")
+
+
 def _near_model(reference: str) -> str | None:
     import difflib
 
     known = [model.reference for model in find_models()]
     return next(iter(difflib.get_close_matches(reference, known, 1)), None)
+
+
+def set_alias(alias: str, reference: str | LanguageModel) -> LanguageModel:
+    """Make a word mean a model, whatever it meant before, and return the model; raises InvalidInput for no word."""
+    word = _alias(alias)
+    model = model_named(reference)
+    with database.atomic():
+        ModelAlias.delete().where(ModelAlias.name == word).execute()
+        ModelAlias.create(name=word, model=model)
+    return model
+
+
+def remove_alias(alias: str) -> None:
+    """Forget an alias; raises NotFound where there is none."""
+    with database.atomic():
+        if not ModelAlias.delete().where(ModelAlias.name == _alias(alias)).execute():
+            raise NotFound("alias", alias, hint="llmsess model alias")
+
+
+def aliases(model: LanguageModel | None = None) -> dict[str, str]:
+    """Return the aliases, of all models or one, and what they mean, by name."""
+    query = ModelAlias.select(ModelAlias, LanguageModel).join(LanguageModel).order_by(ModelAlias.name)
+    rows = query if model is None else query.where(ModelAlias.model == model.id)
+    return {row.name: row.model.reference for row in rows}
+
+
+def _alias(word: str) -> str:
+    cleaned = door.text(word, "an alias").strip()
+    if not cleaned or "/" in cleaned or any(character.isspace() for character in cleaned):
+        raise InvalidInput(f'"{word}" is no alias', hint="an alias is one word without a slash")
+    return cleaned
 
 
 def find_models(*, removed: bool = False) -> list[LanguageModel]:

@@ -3,178 +3,199 @@
 The prompt, a `pending` reply and a row in the ledger `calls` are committed before the request leaves. While the reply
 streams, what came so far is committed at least every second or 2 KiB (above 16 KiB: every 1/8 of it). At the end the
 reply is settled: `complete`, `interrupted` (Ctrl-C, keeps what came) or `failed` (keeps the prompt and the error). A
-killed process leaves `streaming`, which `recover()` turns into `interrupted`. Nothing is retried.
+killed process leaves `streaming`, which `recover()` turns into `interrupted`. A refused request is sent again
+(`retrying`), each attempt a row of the ledger.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from llmsess import catalog, door, owners, providers, sessions, texts
+from llmsess import attachments as files
+from llmsess import contexts, crashpoints, door, owners, retrying, schemas, sessions, texts
+from llmsess.attachments import Attachment
 from llmsess.db import TROUBLES, database
-from llmsess.errors import Conflict, InvalidInput, MissingKey, NotFound, ProviderError, UnsavedReply
-from llmsess.models import Call, LanguageModel, Message, Session, now, parse_time, time_text
-from llmsess.providers import Delta, Provider, Reply, Request, Turn
+from llmsess.errors import Conflict, InvalidInput, NotFound, ProviderError, UnsavedReply, UnusableReply
+from llmsess.models import Call, Message, Session, now, parse_time, time_text
+from llmsess.providers import Delta, Reply, Request, Turn
 from llmsess.recording import Recorder
-from llmsess.rows import get_row, insert_row, update_row
-from llmsess.settings import Settings
-from llmsess.settling import Outcome, keep_aside, reply_fields, set_status, settled, store
-from llmsess.writing import context_to, growing, message_by_id, row_of
+from llmsess.retrying import OnWait, Wait
+from llmsess.routing import Options, choose_model, overrides, prepare, route
+from llmsess.rows import insert_row, update_row
+from llmsess.settling import Outcome, call_error, keep_aside, reply_fields, set_status, settled, store
+from llmsess.writing import growing, message_by_id, row_of
+
+__all__ = [
+    "Context", "Exchange", "Options", "ask", "choose_model", "context", "once", "prepare", "recover", "retry",
+    "route", "stream", "undo",
+]  # fmt: skip
 
 OnDelta = Callable[[Delta], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a turn is sent; None and {} mean what the session says."""
-
-    model: str | LanguageModel | None = None
-    system: str | None = None
-    temperature: float | None = None
-    max_tokens: int | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    stream: bool = True
-    timeout_s: float = 600.0
-
-    def __post_init__(self) -> None:
-        door.temperature(self.temperature)
-        door.max_tokens(self.max_tokens)
-        object.__setattr__(self, "parameters", door.parameters(self.parameters) or {})
-
-
-@dataclass(frozen=True)
-class Route:
-    """Where a turn goes: a stored model, its provider and the key."""
-
-    model: LanguageModel
-    provider: Provider
-    api_key: str | None
-
-
-def route(model: str | LanguageModel, *, keep: bool = True) -> Route:
-    """Return where turns for the model go; raises InvalidInput, NotFound, MissingKey, MissingExtra.
-
-    A model `provider/name` that is not stored yet is stored only if its provider exists, or is an own server,
-    and not at all where it is not to be kept.
-    """
-    if isinstance(model, str) and "/" in model:
-        try:
-            stored = catalog.get_model(model)
-        except NotFound:
-            stored = _new_model(model, keep)
-    else:
-        stored = catalog.get_model(model)
-    provider = providers.get(stored.provider, compatible=stored.base_url is not None)
-    own_server = stored.base_url is not None and stored.api_key_env is None
-    key, variable = providers.key_for(provider, stored.api_key_env)
-    if variable and key is None and not own_server:
-        raise MissingKey(stored.reference, variable)
-    if key is not None and not (key.isascii() and key.isprintable()):
-        raise InvalidInput(f"the key in {variable} has a character that no key has", hint="a line end, perhaps")
-    return Route(stored, provider, key)
-
-
-def _new_model(reference: str, keep: bool) -> LanguageModel:
-    """Make a model of a known provider, or of an own server that another model names, and return it."""
-    provider, name = catalog.split_reference(reference)
-    sibling = catalog.server_of(provider) if provider not in providers.names() else None
-    if sibling is None:
-        providers.get(provider)
-    server = {"base_url": sibling.base_url, "api_key_env": sibling.api_key_env} if sibling else {}
-    if keep:
-        return catalog.add_model(reference, **server)
-    return LanguageModel(provider=provider, model_name=name, **server)
-
-
-def choose_model(session: Session | None, options: Options) -> str | LanguageModel:
-    """Return the model of a turn: the option's, the session's, LLMSESS_MODEL's, the database's default."""
-    own = get_row(LanguageModel, session.model_id) if session is not None and session.model_id else None
-    chosen = options.model or own or Settings.load().model or catalog.default_model()
-    if not chosen:
-        usable = ", ".join(providers.usable())
-        ways = "-m provider/name, LLMSESS_MODEL, or llmsess model default"
-        raise InvalidInput("no model is chosen", hint=f"{ways}; usable here: {usable}")
-    return chosen
-
-
-def prepare(options: Options, session: Session | None = None, *, keep: bool = True) -> tuple[Route, Request]:
-    """Return where a turn goes, and its request without turns, checked as far as it can be without sending.
-
-    Raises as `route()`, and InvalidInput.
-    """
-    way = route(choose_model(session, options), keep=keep)
-    request = request_for(way, session, options)
-    way.provider.check(request)
-    return way, request
+Prompt = str | list[Any]  # a text, or a text and what is attached to it as blocks
 
 
 # Sending
 
 
-def ask(session: str | Session, prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Message:
+def ask(
+    session: str | Session, prompt: str, *, attachments: Sequence[Attachment | str] = (),
+    on_delta: OnDelta | None = None, on_wait: OnWait | None = None, **options: Any,
+) -> Message:  # fmt: skip
     """Send a prompt at the session's head and return the settled reply.
 
-    `options` are the fields of `Options`: model (`provider/name`; the session goes on with it), system, temperature,
-    max_tokens, parameters, stream, timeout_s; what differs from the session is kept with the reply. `on_delta` is
-    called with each piece as it comes. Raises ProviderError after the failure is recorded, UnsavedReply where the
+    `attachments` are paths, URLs or `Attachment`s. `options` are the fields of `Options`: model (`provider/name`; the
+    session goes on with it), system, temperature, max_tokens, parameters, schema, context, retries, stream, timeout_s;
+    what differs from the session is kept with the reply. `on_delta` is called with each piece as it comes, `on_wait`
+    before a refused request is sent again. An answer that does not fit `schema` is asked for once more. Raises
+    ProviderError after the failure is recorded, UnusableReply where even that does not fit, UnsavedReply where the
     database could not take the reply.
     """
-    turn = Exchange(sessions.get(session), Options(**options))
-    return _drained(turn, turn.run(_prompt(prompt)), on_delta)
+    found, said, asked = sessions.get(session), _prompt(prompt, attachments), Options(**options)
+    reply = _drained(Exchange(found, asked, on_wait), said, on_delta)
+    if asked.schema is None:
+        return reply
+    try:
+        schemas.value(reply.content, asked.schema)
+    except UnusableReply as error:
+        again = _drained(Exchange(found, asked, on_wait), schemas.correction(error), on_delta, origin="harness")
+        schemas.value(again.content, asked.schema)
+        return again
+    return reply
 
 
-def _prompt(prompt: Any) -> str:
+def _prompt(prompt: Any, attachments: Sequence[Attachment | str] = ()) -> Prompt:
     """Return what is to be sent; raises InvalidInput where it says nothing."""
     text = door.text(prompt, "a prompt")
-    if not text.strip():
+    blocks = [files.load(one).block() for one in attachments]
+    if not text.strip() and not blocks:
         raise InvalidInput("there is no prompt", hint="a prompt of white space says nothing")
-    return text
+    said = [{"type": "text", "text": text}] if text.strip() else []
+    return [*said, *blocks] if blocks else text
 
 
-def stream(session: str | Session, prompt: str, **options: Any) -> Generator[str]:
+def stream(
+    session: str | Session, prompt: str, *, attachments: Sequence[Attachment | str] = (), **options: Any
+) -> Generator[str]:
     """Send a prompt at the session's head and yield the reply's text as it comes; raises as `ask()`, from the first on.
 
-    Closing the generator keeps what came as an interrupted reply.
+    Closing the generator keeps what came as an interrupted reply. A schema is sent, but not checked.
     """
-    for delta in Exchange(sessions.get(session), Options(**options)).run(_prompt(prompt)):
+    for delta in Exchange(sessions.get(session), Options(**options)).run(_prompt(prompt, attachments)):
         if delta.text:
             yield delta.text
 
 
 def retry(
-    session: str | Session, at: str | Message | None = None, *, on_delta: OnDelta | None = None, **options: Any
-) -> Message:
+    session: str | Session, at: str | Message | None = None, *, on_delta: OnDelta | None = None,
+    on_wait: OnWait | None = None, **options: Any,
+) -> Message:  # fmt: skip
     """Send the session's last prompt (or the prompt `at`) again and return the new reply, beside the old one.
 
     Raises as `ask()`, and InvalidInput where there is no prompt to send.
     """
     found = sessions.get(session)
-    messages = sessions.path(found, at=at)
-    while messages and messages[-1].role != "user":
-        messages.pop()
-    if not messages:
+    prompt = _last_prompt(found, at)
+    if prompt is None:
         raise InvalidInput("there is no prompt to send again")
-    turn = Exchange(found, Options(**options))
-    return _drained(turn, turn.run(None, after=messages[-1]), on_delta)
+    return _drained(Exchange(found, Options(**options), on_wait), None, on_delta, after=prompt)
 
 
-def _drained(turn: Exchange, deltas: Generator[Delta], on_delta: OnDelta | None) -> Message:
-    with contextlib.closing(deltas):  # an error in on_delta settles the turn too
+def _last_prompt(session: Session, at: str | Message | None = None) -> Message | None:
+    messages = sessions.path(session, at=at)
+    return next((message for message in reversed(messages) if message.role == "user"), None)
+
+
+def undo(session: str | Session) -> Message:
+    """Take the last turn back: move the session's head before its last prompt, and return that; all of it stays stored.
+
+    Raises NotFound, InvalidInput where nothing was said.
+    """
+    with database.atomic():
+        found = sessions.get(session)
+        prompt = _last_prompt(found)
+        if prompt is None:
+            raise InvalidInput("there is nothing to take back")
+        update_row(Session, found.id, head_id=prompt.parent_id)
+    return prompt
+
+
+@dataclass(frozen=True)
+class Context:
+    """What would go with the next prompt: the model, how many messages, their tokens, and how many the model takes.
+
+    `tokens` is exact or about, `window` None where it is unknown; `last_input_tokens` is what the last request had.
+    """
+
+    model: str
+    messages: int
+    tokens: int
+    exact: bool
+    window: int | None
+    last_input_tokens: int | None
+
+
+def context(session: str | Session, **options: Any) -> Context:
+    """Return what would be sent of the session with its next prompt; raises as `ask()`, and sends nothing."""
+    found, asked = sessions.get(session), Options(**options)
+    way, request = prepare(asked, found)
+    turns = [] if found.head_id is None else contexts.turns_to(found.head_id, asked.context)
+    size = contexts.length(way.model, way.provider, replace(request, turns=turns), look_up=True)
+    answered = [message.input_tokens for message in sessions.path(found) if message.input_tokens is not None]
+    return Context(
+        way.model.reference, len(turns), size.tokens, size.exact, size.window, answered[-1] if answered else None
+    )
+
+
+def _drained(turn: Exchange, prompt: Prompt | None, on_delta: OnDelta | None, **how: Any) -> Message:
+    with contextlib.closing(turn.run(prompt, **how)) as deltas:  # an error in on_delta settles the turn too
         for delta in deltas:
             if on_delta is not None:
                 on_delta(delta)
     return turn.reply
 
 
-def once(prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Message:
-    """Send a prompt without a session, store nothing of it, and return the reply as a message that is no row."""
-    way, request = prepare(Options(**options), keep=False)
+def once(
+    prompt: str, *, attachments: Sequence[Attachment | str] = (), earlier: Sequence[Turn] = (),
+    on_delta: OnDelta | None = None, on_wait: OnWait | None = None, **options: Any,
+) -> Message:  # fmt: skip
+    """Send a prompt without a session, store nothing of it, and return the reply as a message that is no row.
+
+    `earlier` is what was said before. Takes and raises what `ask()` does.
+    """
+    asked, said = Options(**options), _prompt(prompt, attachments)
+    way, request = prepare(asked, keep=False)
+    turns = [*earlier, _turn(said)]
+    contexts.check(way.model, way.provider, replace(request, turns=turns), asked.context)
+    reply = _unstored(way, replace(request, turns=turns), asked, on_delta, on_wait)
+    if asked.schema is None:
+        return reply
+    try:
+        schemas.value(reply.content, asked.schema)
+    except UnusableReply as error:
+        turns += [Turn("assistant", reply.content), Turn("user", schemas.correction(error))]
+        reply = _unstored(way, replace(request, turns=turns), asked, on_delta, on_wait)
+        schemas.value(reply.content, asked.schema)
+    return reply
+
+
+def _turn(prompt: Prompt) -> Turn:
+    if isinstance(prompt, str):
+        return Turn("user", prompt)
+    return Turn("user", "\n\n".join(block["text"] for block in prompt if block["type"] == "text"), prompt)
+
+
+def _unstored(
+    way: Any, request: Request, options: Options, on_delta: OnDelta | None, on_wait: OnWait | None
+) -> Message:
+    """Send a request and return its reply as a message that is no row."""
     created, began, ttft_ms, reply = now(), time.monotonic(), None, None
-    with contextlib.closing(way.provider.answer(replace(request, turns=[Turn("user", _prompt(prompt))]))) as items:
+    attempts = retrying.answers(lambda _: way.provider.answer(request), options.retries, on_wait or _ignored)
+    with contextlib.closing(attempts) as items:
         for item in items:
             if isinstance(item, Reply):
                 reply = item
@@ -190,38 +211,12 @@ def once(prompt: str, *, on_delta: OnDelta | None = None, **options: Any) -> Mes
     return message
 
 
-def request_for(way: Route, session: Session | None, options: Options) -> Request:
-    """Return the request without its turns: the option's value, else the session's, else the model's."""
-
-    def pick(name: str, option: Any) -> Any:
-        return option if option is not None else getattr(session, name) if session else None
-
-    parameters = dict(way.model.parameters or {}) | dict((session.parameters if session else None) or {})
-    return Request(
-        model=way.model.model_name,
-        turns=(),
-        system=pick("system_prompt", options.system),
-        temperature=pick("temperature", options.temperature),
-        max_tokens=pick("max_tokens", options.max_tokens),
-        parameters=parameters | dict(options.parameters),
-        stream=options.stream,
-        base_url=way.model.base_url,
-        api_key=way.api_key,
-        timeout_s=options.timeout_s,
-    )
+def _ignored(wait: Wait) -> None:
+    """Nobody wants to know of the wait."""
 
 
 _UNSTORABLE: tuple[type[Exception], ...] = (*TROUBLES, Conflict)
 _NOTES: dict[type[BaseException], str] = {KeyboardInterrupt: "Ctrl-C", GeneratorExit: "the reader went away"}
-
-
-def _overrides(session: Session, options: Options) -> dict[str, Any]:
-    """Return what a turn is sent with that is not what its session says, to be kept with the reply."""
-    given = {"system_prompt": options.system, "temperature": options.temperature, "max_tokens": options.max_tokens}
-    changed = {name: value for name, value in given.items() if value not in (None, getattr(session, name))}
-    own = session.parameters or {}
-    parameters = {name: value for name, value in options.parameters.items() if own.get(name) != value}
-    return changed | ({"parameters": parameters} if parameters else {})
 
 
 class Exchange:
@@ -229,22 +224,27 @@ class Exchange:
 
     reply: Message
 
-    def __init__(self, session: Session, options: Options) -> None:
-        self.session = session
-        self.overrides = _overrides(session, options)
+    def __init__(self, session: Session, options: Options, on_wait: OnWait | None = None) -> None:
+        self.session, self.options = session, options
+        self.on_wait = on_wait or _ignored
+        self.overrides = overrides(session, options)
         self.way, self.request = prepare(options, session)
 
-    def run(self, prompt: str | None, after: Message | None = None) -> Generator[Delta]:
+    def run(self, prompt: Prompt | None, *, after: Message | None = None, origin: str = "human") -> Generator[Delta]:
         """Write ahead, send, yield the deltas, settle. `after` is the stored prompt to answer where prompt is None."""
-        request = self.write_ahead(prompt, after)
+        request = self.write_ahead(prompt, after, origin)
+        crashpoints.reach("turn.written")
         recorder = Recorder(self.reply)
         outcome = Outcome("complete", "ok")
+        send = functools.partial(self.attempt, request, recorder)
         try:
             recorder.start()
-            for item in self.way.provider.answer(request):
+            for item in retrying.answers(send, self.options.retries, self.refused):
                 if isinstance(item, Reply):
                     outcome.reply = item
+                    crashpoints.reach("turn.replied")
                 else:
+                    crashpoints.reach("turn.delta")
                     recorder.add(item)
                     yield item
         except ProviderError as error:
@@ -256,24 +256,51 @@ class Exchange:
         finally:
             recorder.stop()
             self.settle(outcome, recorder)
+            crashpoints.reach("turn.settled")
 
-    def write_ahead(self, prompt: str | None, after: Message | None) -> Request:
-        """Commit the prompt, the pending reply and the ledger's row; return the request to send."""
+    def write_ahead(self, prompt: Prompt | None, after: Message | None, origin: str) -> Request:
+        """Commit the prompt, the pending reply and the ledger's row; return the request to send.
+
+        What could not be sent, as it is too long or has an odd attachment, is refused, and nothing of it is written.
+        """
         with growing(self.session.id) as end:
             if prompt is not None:
-                end.add("user", prompt)
+                end.add("user", prompt, origin=origin)
             elif after is not None:
                 end.head_id, end.position = sessions.get_message(after).id, after.position  # it may be deleted by now
-            turns = [] if end.head_id is None else [Turn(*said) for said in context_to(end.head_id)]
+            turns = [] if end.head_id is None else contexts.turns_to(end.head_id, self.options.context)
             request = replace(self.request, turns=turns)
+            self.way.provider.check(request)
+            contexts.check(self.way.model, self.way.provider, request, self.options.context)
             self.reply = end.add(
                 "assistant", "", status="pending", model_id=self.way.model.id, owner=owners.me(),
                 lease_expires_at=owners.lease(),
             )  # fmt: skip
-            self.call_id = insert_row(
-                Call, message_id=self.reply.id, owner=owners.me(), request_sha256=request.sha256(), started_at=now()
-            )
+            self.call_id = self.begin_call(request, 1)
+            crashpoints.reach("turn.writing")
         return request
+
+    def begin_call(self, request: Request, attempt: int) -> int:
+        """Write the ledger's row of an attempt and return its id."""
+        return insert_row(
+            Call, message_id=self.reply.id, attempt=attempt, owner=owners.me(), request_sha256=request.sha256(),
+            started_at=now(),
+        )  # fmt: skip
+
+    def attempt(self, request: Request, recorder: Recorder, number: int) -> Iterator[Delta | Reply]:
+        """Send the request; a further attempt is committed to the ledger first."""
+        if number > 1:
+            with database.atomic():
+                self.call_id = self.begin_call(request, number)
+            recorder.restart()
+        return self.way.provider.answer(request)
+
+    def refused(self, wait: Wait) -> None:
+        """Commit that an attempt was refused, and tell that there will be another."""
+        with database.atomic():
+            update_row(Call, self.call_id, **call_error(wait.error), outcome="error", ended_at=now())
+        crashpoints.reach("turn.waiting")
+        self.on_wait(wait)
 
     def settle(self, outcome: Outcome, recorder: Recorder) -> None:
         """Commit the end of the turn; where the database cannot take it, keep it in a side file."""

@@ -5,7 +5,8 @@
     ├── MissingExtra                1  an optional dependency is not installed
     ├── Unrecognised                1  a file of no known format
     ├── InvalidInput                2  a value or reference that cannot mean anything
-    │   └── Ambiguous               2  a reference that means several things
+    │   ├── Ambiguous               2  a reference that means several things
+    │   └── ContextTooLong          2  more than the model takes
     ├── NotFound                    3
     ├── ProviderError               4  the provider or the network
     │   └── MissingKey              4  no API key in the environment
@@ -14,6 +15,7 @@
     │   ├── DatabaseReadOnly  DatabaseFull
     │   └── UnsavedReply  LostReply 5  the reply came, the database could not take it
     └── SomeFailed                  6  finished, but with failures
+        └── UnusableReply           6  the reply is stored, but is not what was asked for
 
 Facts are attributes; the text is built from them: the thing, the trouble, the next step, in one line.
 """
@@ -75,6 +77,21 @@ class Ambiguous(InvalidInput):
         self.reference, self.candidates = reference, candidates
 
 
+class ContextTooLong(InvalidInput):
+    """`tokens`, exact or about, are more than the `window` of the model; `fitting` earlier messages would fit."""
+
+    kind = "context_length"
+
+    def __init__(self, model: str, tokens: int, window: int, *, exact: bool, fitting: int | None) -> None:
+        about = "" if exact else "about "
+        ways = "a shorter prompt" if fitting is None else f"--context last:{fitting}"
+        super().__init__(
+            f"the conversation has {about}{tokens:,} tokens, {model} takes {window:,}",
+            hint=f"{ways}; --context all sends it anyway",
+        )
+        self.model, self.tokens, self.window, self.exact, self.fitting = model, tokens, window, exact, fitting
+
+
 class NotFound(LlmsessError):
     kind = "not_found"
     exit_code = 3
@@ -89,7 +106,7 @@ class NotFound(LlmsessError):
 class ProviderError(LlmsessError):
     """A request that a provider did not answer well.
 
-    `error_kind` is one of auth, bad_request, not_found, rate_limit, overloaded, server, timeout, connection,
+    `error_kind` is one of auth, bad_request, not_found, rate_limit, quota, overloaded, server, timeout, connection,
     truncated, bad_response, context_length; `http_status` and `retry_after_s` are None where the provider sent
     none; `billed` is whether the provider may have charged for the request.
     """
@@ -190,3 +207,13 @@ class LostReply(DatabaseProblem):
 class SomeFailed(LlmsessError):
     kind = "some_failed"
     exit_code = 6
+
+
+class UnusableReply(SomeFailed):
+    """The reply came, but is not what was asked for: `problem` says why, `content` is what it says."""
+
+    kind = "unusable_reply"
+
+    def __init__(self, problem: str, content: str) -> None:
+        super().__init__(f"the reply {problem}", hint="what came is kept: llmsess show @last")
+        self.problem, self.content = problem, content

@@ -224,6 +224,30 @@ Session.add_index(Session.index(Session.parent_external_id, where=Session.parent
 Session.add_index(Session.index(Session.status, where=Session.status << ("archived", "deleted")))
 
 
+class ModelAlias(Base):
+    """A short name for a language model."""
+
+    model = ForeignKeyField(LanguageModel, on_delete="CASCADE")  # which it means
+    model_id: int
+    name = TextField(unique=True)  # one word without a slash, as a person typed it
+
+    class Meta:
+        table_name = "model_aliases"
+
+
+class Template(Base):
+    """A saved prompt."""
+
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
+    name = TextField(unique=True)  # a person's name for it
+    definition = TextField()  # YAML, verbatim: prompt, system, model, defaults, options, ... (see templates.py)
+    created_at = UtcDateTimeField(default=now)  # when the row was made
+    updated_at = UtcDateTimeField(default=now)  # when the definition was last changed
+
+    class Meta:
+        table_name = "templates"
+
+
 class Setting(Base):
     """What a person set for this database."""
 
@@ -679,7 +703,8 @@ class MessageIndex(FTS5Model):
 
 
 TABLES: tuple[type[Model], ...] = (
-    Project, LanguageModel, Session, Setting, SessionTag, Message, Text, Blob, MessageBlob, Call, BatchJob, BatchItem,
+    Project, LanguageModel, ModelAlias, Template, Session, Setting, SessionTag, Message, Text, Blob, MessageBlob, Call,
+    BatchJob, BatchItem,
     ComparisonGroup, ComparisonSession, ComparisonResult, ComparisonVote, Workflow, WorkflowExecution, WorkflowStep,
     PerformanceMetric, SessionSnapshot, Annotation, ImportSource, ImportRecord,
 )  # fmt: skip

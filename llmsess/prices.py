@@ -11,8 +11,9 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
+from llmsess.db import database
 from llmsess.errors import InvalidInput
-from llmsess.models import MAX_COST_USD, NANO, LanguageModel
+from llmsess.models import MAX_COST_USD, NANO, LanguageModel, Message
 
 QUOTED_TOKENS = 1_000  # of a quote: a long request may cost more a token
 MAX_PRICE = 10**12  # nano-USD per thousand tokens, a million USD per million: more is a mistake
@@ -102,9 +103,13 @@ def has_catalogue() -> bool:
 
 def catalogue_price(provider: str, name: str, usage: Usage, at: datetime | None = None) -> int | None:
     """Return what the price catalogue says in nano-USD, None if it does not know the model or is not installed."""
-    if provider in OFFLINE:
-        return None
-    catalogue = _catalogue()
+    found = _calculated(provider, name, usage, at)
+    return None if found is None else int((found.total_price * NANO).to_integral_value())
+
+
+def _calculated(provider: str, name: str, usage: Usage, at: datetime | None = None) -> Any:
+    """Return the catalogue's calculation, with its model, None if it does not know the model or is not installed."""
+    catalogue = None if provider in OFFLINE else _catalogue()
     if catalogue is None:
         return None
     tokens = catalogue.Usage(
@@ -113,12 +118,38 @@ def catalogue_price(provider: str, name: str, usage: Usage, at: datetime | None 
         cache_write_tokens=usage.cache_write_tokens,
         output_tokens=usage.output_tokens,
     )
+    known_as = _CATALOGUE_NAMES.get(provider, provider)
     try:
-        known_as = _CATALOGUE_NAMES.get(provider, provider)
-        found = catalogue.calc_price(tokens, name, provider_id=known_as, genai_request_timestamp=at)
+        return catalogue.calc_price(tokens, name, provider_id=known_as, genai_request_timestamp=at)
     except (LookupError, ValueError):  # unknown provider or model, or usage that cannot be
         return None
-    return int((found.total_price * NANO).to_integral_value())
+
+
+def catalogue_window(provider: str, name: str) -> int | None:
+    """Return how many tokens a model takes, as the catalogue knows it; None where it does not."""
+    found = _calculated(provider, name, Usage(0, output_tokens=0))
+    return None if found is None else found.model.context_window
+
+
+def knows(provider: str, name: str) -> bool:
+    """Return whether the catalogue has a model of a provider under exactly that name."""
+    found = _calculated(provider, name, Usage(0, output_tokens=0))
+    return found is not None and found.model.id == name
+
+
+_UNPRICED_BEFORE = """
+    SELECT 1 FROM messages WHERE model_id = ? AND role = 'assistant' AND status = 'complete' AND cost IS NULL
+    AND output_tokens IS NOT NULL AND id IS NOT ? LIMIT 1
+"""
+
+
+def first_unpriced(reply: Message) -> bool:
+    """Return whether a reply is the first of its model that has tokens and no price, which is worth a word, once."""
+    model = reply.model
+    if model is None or reply.cost is not None or reply.output_tokens is None or model.provider in OFFLINE:
+        return False
+    before = (model.id, reply.id)
+    return database.execute_sql(_UNPRICED_BEFORE, before).fetchone() is None
 
 
 OFFLINE = ("echo", "scripted")  # not worth loading the catalogue for

@@ -12,7 +12,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from llmsess import owners, texts
+from llmsess import crashpoints, owners, texts
 from llmsess.db import TROUBLES, database
 from llmsess.models import Message, now
 from llmsess.providers import Delta
@@ -72,6 +72,11 @@ class Recorder:
                 self.flushed, self.renewed = self.size, time.monotonic()
             except TROUBLES:
                 return
+        crashpoints.reach("turn.flushed")
+
+    def restart(self) -> None:
+        """Count the time from here: the request leaves once more."""
+        self.began = time.monotonic()
 
     def stop(self) -> None:
         """End the keeping; the caller settles."""

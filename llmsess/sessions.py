@@ -17,7 +17,7 @@ from llmsess.listing import Page, SessionFilter, count, find, summaries
 from llmsess.models import LanguageModel, Message, Session, SessionTag, now
 from llmsess.references import elsewhere, resolve, same_row
 from llmsess.rows import get_row, insert_row, update_row
-from llmsess.writing import blocks, collect, growing, held_by, message_by_id, path_to, written_in
+from llmsess.writing import ATTACHED, blocks, collect, growing, held_by, message_by_id, path_to, written_in
 
 __all__ = [
     "Deletion", "Page", "SessionFilter", "append", "archive", "blocks", "by_id", "close", "count", "create", "delete",
@@ -226,11 +226,8 @@ def edit(
 
 def _with_attachments(original: Message, text: str) -> str | list[Any]:
     """Return a changed text with what the original had besides text: images and files stay."""
-    kept = [block for block in blocks(original) or [] if isinstance(block, dict) and block.get("type") in _ATTACHED]
+    kept = [block for block in blocks(original) or [] if isinstance(block, dict) and block.get("type") in ATTACHED]
     return [{"type": "text", "text": text}, *kept] if kept else text
-
-
-_ATTACHED = ("image", "image_url", "document", "file", "audio", "input_audio", "input_image", "input_file")
 
 
 def set_head(session: str | Session, at: str | Message | None) -> Session:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from llmsess import door, parts, prices, sessions, texts
+from llmsess import crashpoints, door, parts, prices, sessions, texts
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput, LostReply, NotFound, ProviderError
 from llmsess.models import Call, LanguageModel, Message, dump_json, now, time_text
@@ -57,10 +57,13 @@ def settled(outcome: Outcome, recorder: Recorder, model: LanguageModel) -> tuple
         message |= {"content": recorder.text(), "reasoning": recorder.reasoning() or None}
     if error is not None:
         message["error"] = texts.clean(error.message)
-        call |= {
-            "http_status": error.http_status, "error_kind": error.error_kind, "provider_request_id": error.request_id,
-        }  # fmt: skip
+        call |= call_error(error)
     return message, call
+
+
+def call_error(error: ProviderError) -> dict[str, Any]:
+    """Return how a call failed, as columns of the ledger."""
+    return {"http_status": error.http_status, "error_kind": error.error_kind, "provider_request_id": error.request_id}
 
 
 def reply_fields(reply: Reply, model: LanguageModel, at: datetime) -> dict[str, Any]:
@@ -111,6 +114,7 @@ def store(reply: Message, call_id: int | None, message: dict[str, Any], call: di
             database.execute_sql(_ANSWERED, (reply.model_id, reply.session_id, reply.model_id))
         else:
             set_status(reply.session_id, message["status"])
+        crashpoints.reach("turn.settling")
 
 
 def set_status(session_id: int, status: str) -> None:

@@ -18,6 +18,7 @@ from llmsess.parts import Attachment, pack, unpack
 from llmsess.rows import insert_row, row_reader
 
 TITLE_CHARACTERS = 80  # of a title cut from a prompt
+ATTACHED = ("image", "image_url", "document", "file", "audio", "input_audio", "input_image", "input_file")  # blocks
 
 _COLUMNS = [field.column_name for field in Message._meta.sorted_fields]
 SELECT = ", ".join(texts.whole("m", name) if name in texts.FIELDS else f"m.{name}" for name in _COLUMNS)
@@ -32,9 +33,12 @@ _WALK = """
 _PATH = f"""{_WALK}
     SELECT {SELECT} FROM path p CROSS JOIN messages m ON m.id = p.id LIMIT ?
 """
+_ATTACHED = "EXISTS (SELECT 1 FROM message_blobs b WHERE b.message_id = m.id)"
 _CONTEXT = f"""{_WALK}
-    SELECT m.role, {texts.whole("m", "content")} FROM path p CROSS JOIN messages m ON m.id = p.id
-    WHERE m.role IN ('system', 'developer', 'user', 'assistant') AND m.content <> '' AND m.status <> 'failed'
+    SELECT m.role, {texts.whole("m", "content")}, CASE WHEN m.role = 'user' AND {_ATTACHED} THEN m.id END
+    FROM path p CROSS JOIN messages m ON m.id = p.id
+    WHERE m.role IN ('system', 'developer', 'user', 'assistant') AND m.status <> 'failed'
+    AND (m.content <> '' OR (m.role = 'user' AND {_ATTACHED}))
 """
 _OWN = f"SELECT {SELECT} FROM messages m WHERE m.session_id = ? ORDER BY m.sequence_number"
 _BLOB = """
@@ -194,11 +198,23 @@ def written_in(session_id: int) -> list[Message]:
     return [read(row) for row in database.execute_sql(_OWN, (session_id,)).fetchall()]
 
 
-def context_to(message_id: int) -> list[tuple[str, str]]:
-    """Return what of a path is sent to a model, as (role, text) from the root on.
+def context_to(message_id: int) -> list[tuple[str, str, list[Any] | None]]:
+    """Return what of a path is sent to a model, as (role, text, blocks where there are attachments) from the root on.
 
-    Those are the texts of people, models and instructions; no events, failed replies or tool traffic.
+    Those are the texts of people, models and instructions, and what people attached; no events, failed replies or tool
+    traffic.
     """
-    rows: list[tuple[str, str]] = database.execute_sql(_CONTEXT, (message_id,)).fetchall()
-    rows.reverse()
-    return rows
+    said = []
+    for role, text, attached in reversed(database.execute_sql(_CONTEXT, (message_id,)).fetchall()):
+        sent = None if attached is None else _sent_blocks(message_by_id(attached))
+        if text or sent:
+            said.append((role, text, sent))
+    return said
+
+
+def _sent_blocks(message: Message) -> list[Any] | None:
+    """Return the texts and attachments of a message, None where there are only texts."""
+    found = [block for block in blocks(message) or [] if isinstance(block, dict)]
+    if not any(block.get("type") in ATTACHED for block in found):
+        return None
+    return [block for block in found if block.get("type") in ("text", *ATTACHED)]

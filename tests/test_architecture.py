@@ -11,10 +11,12 @@ import llmsess
 
 PACKAGE = Path(llmsess.__file__).parent
 SUPPORT = {"errors", "version"}
-LOW = SUPPORT | {"settings", "db", "texts", "models", "references", "owners", "rows"}
+LOW = SUPPORT | {"settings", "db", "texts", "models", "references", "owners", "rows", "crashpoints"}
 ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "errors": set(),
     "version": set(),
+    "crashpoints": set(),
+    "codeblocks": set(),
     "settings": SUPPORT,
     "db": SUPPORT | {"settings"},
     "texts": SUPPORT | {"db"},
@@ -34,7 +36,26 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "providers": {"errors", "models", "settings", "texts"},
     "recording": LOW | {"providers"},
     "settling": LOW | {"door", "parts", "prices", "providers", "recording", "sessions", "writing"},
-    "chat": LOW | {"catalog", "door", "providers", "recording", "sessions", "settling", "writing"},
+    "retrying": {"errors", "providers"},
+    "contexts": LOW | {"prices", "providers", "writing"},
+    "routing": LOW | {"catalog", "contexts", "door", "providers", "retrying"},
+    "attachments": LOW | {"providers", "sessions"},
+    "schemas": LOW | {"codeblocks", "door"},
+    "templates": LOW | {"door", "schemas"},
+    "chat": LOW
+    | {
+        "attachments",
+        "contexts",
+        "door",
+        "providers",
+        "recording",
+        "retrying",
+        "routing",
+        "schemas",
+        "sessions",
+        "settling",
+        "writing",
+    },
     "search": LOW | {"catalog", "door", "snippets"},
     "analytics": LOW,
     "maintenance": LOW | {"door", "listing", "writing"},

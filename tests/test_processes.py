@@ -48,7 +48,10 @@ def test_eight_processes_make_one_file_and_one_line(tmp_path: Path) -> None:
     path = tmp_path / "new" / "shared.db"
     assert together(APPEND, path, 8) == [(0, "")] * 8
     llmsess.connect(path)
-    assert db.database.execute_sql("SELECT name FROM schema_migrations").fetchall() == [("0001_initial",)]
+    assert db.database.execute_sql("SELECT name FROM schema_migrations").fetchall() == [
+        ("0001_initial",),
+        ("0002_templates",),
+    ]
     messages = sessions.path("shared")
     assert len(messages) == 1600
     assert [message.position for message in messages] == list(range(1, 1601))

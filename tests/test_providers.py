@@ -234,7 +234,7 @@ def test_a_server_that_does_not_stream_is_read_whole(server: ChatServer) -> None
         ("404", "not_found", 404, False, False),
         ("429-seconds", "rate_limit", 429, True, False),
         ("500", "server", 500, True, True),
-        ("529", "overloaded", 529, True, True),
+        ("529", "overloaded", 529, True, False),
         ("context", "context_length", 400, False, False),
         ("not-json", "bad_response", 200, False, True),
         ("truncated-json", "bad_response", 200, False, True),
@@ -475,9 +475,22 @@ def test_a_missing_sdk_is_one_line(tmp_path: Path) -> None:
     import sys
 
     (tmp_path / "openai.py").write_text("raise ImportError('not here')")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from llmsess import providers; providers.get('openai')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "pip install 'llmsess[providers]'" in done.stderr
+    broken = f"sys.path.insert(0, {str(tmp_path)!r}); next(providers.get('openai').answer(providers.Request('m', [])))"
+    absent = """
+import os
+import pathlib
+folder = pathlib.Path(next(path for path in sys.path if path.endswith("site-packages")))
+for entry in folder.iterdir():
+    if not entry.name.startswith("anthropic"):
+        os.symlink(entry, os.path.join(sys.argv[1], entry.name))
+sys.path = [path for path in sys.path if path != str(folder)] + [sys.argv[1]]
+providers.get("anthropic")
+"""
+    (tmp_path / "packages").mkdir()
+    for code in (broken, absent):
+        command = [sys.executable, "-c", f"import sys; from llmsess import providers; {code}", str(tmp_path / "packages")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert "pip install 'llmsess[providers]'" in done.stderr
 
 
 ODD_FIGURES: dict[str, Any] = {

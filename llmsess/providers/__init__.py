@@ -14,12 +14,14 @@ from importlib import import_module
 
 from llmsess.errors import InvalidInput
 from llmsess.providers.base import Delta, Provider, Reply, Request, Turn
+from llmsess.providers.media import is_text
 
 __all__ = [
-    "Delta", "Provider", "Reply", "Request", "Turn", "describe", "get", "has_key", "key_for", "names",
-    "usable",
+    "Delta", "Provider", "Reply", "Request", "Turn", "describe", "download", "get", "has_key",
+    "is_text", "key_for", "names", "usable",
 ]  # fmt: skip
 
+ANTHROPIC = "llmsess.providers.anthropic:Anthropic"
 OPENAI = "llmsess.providers.openai:OpenAI"
 ENTRY_POINTS = "llmsess.providers"
 LOCAL_TIMEOUT_S = 0.2  # a server on this machine answers at once, or is not there
@@ -29,6 +31,7 @@ _TABLE: dict[str, tuple[str, str | None, str | None]] = {
     "echo": ("llmsess.providers.echo:Echo", None, None),
     "scripted": ("llmsess.providers.scripted:Scripted", None, None),
     "openai": (OPENAI, None, "OPENAI_API_KEY"),
+    "anthropic": (ANTHROPIC, None, "ANTHROPIC_API_KEY"),
     "ollama": (OPENAI, "http://localhost:11434/v1", None),
     "vllm": (OPENAI, "http://localhost:8000/v1", None),
     "llamacpp": (OPENAI, "http://localhost:8080/v1", None),
@@ -41,6 +44,14 @@ _TABLE: dict[str, tuple[str, str | None, str | None]] = {
     "together": (OPENAI, "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
     "xai": (OPENAI, "https://api.x.ai/v1", "XAI_API_KEY"),
 }
+_SDKS = {OPENAI: "openai", ANTHROPIC: "anthropic"}
+
+
+def download(url: str, limit_bytes: int) -> tuple[bytes, str, str | None]:
+    """Return the bytes of a URL, its name and the media type that the server says; see download.py."""
+    from llmsess.providers.download import download as fetched  # here: few prompts need it
+
+    return fetched(url, limit_bytes)
 
 
 def names() -> list[str]:
@@ -103,7 +114,8 @@ def _is_usable(name: str) -> bool:
     from urllib.parse import urlsplit  # here: only a person without a model waits for it
 
     base_url, key_env = describe(name)
-    if _TABLE.get(name, ("",))[0] == OPENAI and importlib.util.find_spec("openai") is None:
+    sdk = _SDKS.get(_TABLE.get(name, ("",))[0])
+    if sdk is not None and importlib.util.find_spec(sdk) is None:
         return False
     if key_env is not None:
         return has_key(key_env)

@@ -37,7 +37,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Request:
-    """Everything one request needs. `model` is the provider's own name; parameters go to the server as they are."""
+    """Everything one request needs. `model` is the provider's own name; parameters go to the server as they are.
+
+    `schema` is a JSON Schema that the answer should fit; a server that cannot be asked for that is not.
+    """
 
     model: str
     turns: Sequence[Turn]
@@ -45,6 +48,7 @@ class Request:
     temperature: float | None = None
     max_tokens: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    schema: Mapping[str, Any] | None = None
     stream: bool = True
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
@@ -59,6 +63,7 @@ class Request:
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "parameters": dict(self.parameters),
+            "schema": self.schema,
         }
         return hashlib.sha256(dump_json(asked).encode()).hexdigest()
 
@@ -99,7 +104,11 @@ class Provider(ABC):
     base_url: str | None = None
 
     def check(self, request: Request) -> None:  # noqa: B027  most have nothing to check
-        """Raise InvalidInput where the request, whose turns are still to come, could never be sent; send nothing."""
+        """Raise InvalidInput where the request, whose turns may be still to come, could never be sent; send nothing."""
+
+    def count_tokens(self, request: Request) -> int | None:
+        """Return exactly how many tokens the request has, None where only the server knows; send nothing."""
+        return None
 
     def answer(self, request: Request) -> Generator[Delta | Reply]:
         """Send the request and yield its deltas and one Reply that can be stored; raises ProviderError.

@@ -25,7 +25,7 @@ class Echo(Provider):
             step = 1 + len(words) // PIECES
             for i in range(0, len(words), step):
                 yield Delta(text="".join(words[i : i + step]))
-        sent = count_words(request.system, *(turn.content for turn in request.turns))
+        sent = self.count_tokens(request)
         answered = count_words(prompt)
         yield Reply(
             content=prompt,
@@ -35,6 +35,9 @@ class Echo(Provider):
             usage={"input_tokens": sent, "output_tokens": answered},
             model=request.model,
         )
+
+    def count_tokens(self, request: Request) -> int:
+        return count_words(request.system, *(turn.content for turn in request.turns))
 
     def list_models(self, *, base_url: str | None = None, api_key: str | None = None) -> list[str]:
         return ["echo"]

@@ -59,6 +59,9 @@ class Scripted(Provider):
             raise failure(error, billed=True)
         yield reply(answer, request, content, reasoning)
 
+    def count_tokens(self, request: Request) -> int:
+        return count_words(request.system, *(turn.content for turn in request.turns))
+
 
 def script_of(request: Request) -> str:
     """Return the path of the script that answers a request."""

@@ -12,6 +12,7 @@ from llmsess.errors import ProviderError
 from llmsess.texts import too_deep
 
 MAX_LINE_BYTES = 32 * 1024 * 1024  # of an event: an image fits, an endless line must not fill the memory
+MAX_STREAM_BYTES = 256 * 1024 * 1024  # of a streamed answer: no model says as much
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of an answer in one piece
 
 
@@ -23,8 +24,11 @@ def broken(name: str, what: str, **facts: Any) -> ProviderError:
 def lines(chunks: Iterable[bytes], name: str) -> Iterator[str]:
     """Yield the lines of a stream of UTF-8 bytes as they are complete. Raises ProviderError for an endless one."""
     waiting: list[bytes] = []
-    size = 0
+    size = total = 0
     for chunk in chunks:
+        total += len(chunk)
+        if total > MAX_STREAM_BYTES:
+            raise broken(name, f"an answer longer than {MAX_STREAM_BYTES // 1024**2} MiB")
         *ended, rest = chunk.split(b"\n")
         for piece in ended:
             yield b"".join([*waiting, piece]).decode(errors="replace").rstrip("\r")

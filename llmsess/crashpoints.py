@@ -1,0 +1,47 @@
+"""Named points at which a test can end the process, to see what a crash there leaves. Inert otherwise.
+
+`LLMSESS_CRASH=turn.sent:KILL` sends the process SIGKILL when it first comes to the point `turn.sent`;
+`turn.flushed:TERM:3` sends SIGTERM at the third time. Every area lists its points in `POINTS`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+POINTS = (
+    "turn.writing",  # inside the transaction that writes the prompt and the pending reply
+    "turn.written",  # it is committed, nothing is sent
+    "turn.delta",  # a piece has come, and is not recorded yet
+    "turn.flushed",  # a partial reply is committed
+    "turn.waiting",  # a refusal is recorded, the next attempt is to come
+    "turn.replied",  # the reply is whole, and not stored
+    "turn.settling",  # inside the transaction that stores it
+    "turn.settled",  # it is committed
+)
+
+
+@functools.cache
+def _plan() -> tuple[str, int, int] | None:
+    """Return the point, the signal and which passing of it the environment names."""
+    wanted = os.environ.get("LLMSESS_CRASH")
+    if not wanted:
+        return None
+    import signal
+
+    point, name, *times = wanted.split(":")
+    return point, signal.Signals[f"SIG{name}"], int(times[0]) if times else 1
+
+
+_passed = 0
+
+
+def reach(point: str) -> None:
+    """End the process here, if a test has asked for it."""
+    global _passed
+    plan = _plan()
+    if plan is None or plan[0] != point:
+        return
+    _passed += 1
+    if _passed == plan[2]:
+        os.kill(os.getpid(), plan[1])

@@ -1,0 +1,141 @@
+"""Where a turn goes and how it is sent: the model, its provider, the key, the settings, each from the nearest source.
+
+What is given for the turn comes first, then the session's, then the model's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmsess import catalog, contexts, door, providers
+from llmsess.errors import InvalidInput, MissingKey, NotFound
+from llmsess.models import LanguageModel, Session
+from llmsess.providers import Provider, Request
+from llmsess.retrying import RETRIES
+from llmsess.rows import get_row
+from llmsess.settings import Settings
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a turn is sent; None and {} mean what the session says.
+
+    `schema` is a JSON Schema that the answer must fit, `context` is "all" or "last:N" (the N messages before the
+    prompt), `retries` how often a refused request is sent again.
+    """
+
+    model: str | LanguageModel | None = None
+    system: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    schema: Mapping[str, Any] | None = None
+    context: str | None = None
+    retries: int = RETRIES
+    stream: bool = True
+    timeout_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        door.temperature(self.temperature)
+        door.max_tokens(self.max_tokens)
+        door.count(self.retries, "retries")
+        contexts.last(self.context)
+        object.__setattr__(self, "parameters", door.parameters(self.parameters) or {})
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a turn goes: a stored model, its provider and the key."""
+
+    model: LanguageModel
+    provider: Provider
+    api_key: str | None
+
+
+def route(model: str | LanguageModel, *, keep: bool = True) -> Route:
+    """Return where turns for the model go; raises InvalidInput, NotFound, MissingKey, MissingExtra.
+
+    A model that is not stored yet is stored only if its provider exists, or is an own server, and not at all where it
+    is not to be kept. A name without a provider is an alias, or the one model of that name.
+    """
+    try:
+        stored = catalog.get_model(model)
+    except NotFound:
+        assert isinstance(model, str)
+        stored = _new_model(model if "/" in model else catalog.guessed(model, providers.usable()), keep)
+    provider = providers.get(stored.provider, compatible=stored.base_url is not None)
+    own_server = stored.base_url is not None and stored.api_key_env is None
+    key, variable = providers.key_for(provider, stored.api_key_env)
+    if variable and key is None and not own_server:
+        raise MissingKey(stored.reference, variable)
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise InvalidInput(f"the key in {variable} has a character that no key has", hint="a line end, perhaps")
+    return Route(stored, provider, key)
+
+
+def _new_model(reference: str, keep: bool) -> LanguageModel:
+    """Make a model of a known provider, or of an own server that another model names, and return it."""
+    provider, name = catalog.split_reference(reference)
+    sibling = catalog.server_of(provider) if provider not in providers.names() else None
+    if sibling is None:
+        providers.get(provider)
+    server = {"base_url": sibling.base_url, "api_key_env": sibling.api_key_env} if sibling else {}
+    if keep:
+        return catalog.add_model(reference, **server)
+    return LanguageModel(provider=provider, model_name=name, **server)
+
+
+def choose_model(session: Session | None, options: Options) -> str | LanguageModel:
+    """Return the model of a turn: the option's, the session's, LLMSESS_MODEL's, the database's default."""
+    own = get_row(LanguageModel, session.model_id) if session is not None and session.model_id else None
+    chosen = options.model or own or Settings.load().model or catalog.default_model()
+    if not chosen:
+        usable = ", ".join(providers.usable())
+        ways = "-m provider/name, LLMSESS_MODEL, or llmsess model default"
+        raise InvalidInput("no model is chosen", hint=f"{ways}; usable here: {usable}")
+    return chosen
+
+
+def prepare(options: Options, session: Session | None = None, *, keep: bool = True) -> tuple[Route, Request]:
+    """Return where a turn goes, and its request without turns, checked as far as it can be without sending.
+
+    Raises as `route()`, and InvalidInput.
+    """
+    way = route(choose_model(session, options), keep=keep)
+    request = request_for(way, session, options)
+    way.provider.check(request)
+    return way, request
+
+
+def request_for(way: Route, session: Session | None, options: Options) -> Request:
+    """Return the request without its turns: the option's value, else the session's, else the model's."""
+
+    def pick(name: str, option: Any) -> Any:
+        return option if option is not None else getattr(session, name) if session else None
+
+    parameters = dict(way.model.parameters or {}) | dict((session.parameters if session else None) or {})
+    return Request(
+        model=way.model.model_name,
+        turns=(),
+        system=pick("system_prompt", options.system),
+        temperature=pick("temperature", options.temperature),
+        max_tokens=pick("max_tokens", options.max_tokens),
+        parameters=parameters | dict(options.parameters),
+        schema=options.schema,
+        stream=options.stream,
+        base_url=way.model.base_url,
+        api_key=way.api_key,
+        timeout_s=options.timeout_s,
+    )
+
+
+def overrides(session: Session, options: Options) -> dict[str, Any]:
+    """Return what a turn is sent with that is not what its session says, to be kept with the reply."""
+    given = {"system_prompt": options.system, "temperature": options.temperature, "max_tokens": options.max_tokens}
+    changed = {name: value for name, value in given.items() if value not in (None, getattr(session, name))}
+    own = session.parameters or {}
+    parameters = {name: value for name, value in options.parameters.items() if own.get(name) != value}
+    others = {"parameters": parameters, "schema": options.schema, "context": options.context}
+    return changed | {name: value for name, value in others.items() if value}
