@@ -65,7 +65,7 @@ class Length:
 def length(model: LanguageModel, provider: Provider, request: Request, *, look_up: bool = False) -> Length:
     """Return how long a request is; the catalogue is asked for the window where it may matter, or with `look_up`."""
     counted = provider.count_tokens(request)
-    tokens = counted if counted is not None else estimate(request.system, request.turns)
+    tokens = estimate(request.system, request.turns) if counted is None else counted
     window: int | None = model.context_window
     if window is None and (look_up or tokens > SMALLEST_WINDOW):
         window = prices.catalogue_window(model.provider, model.model_name)
@@ -75,7 +75,7 @@ def length(model: LanguageModel, provider: Provider, request: Request, *, look_u
 def estimate(system: str | None, turns: Sequence[Turn]) -> int:
     """Return about how many tokens texts and attachments are."""
     size = len((system or "").encode()) + sum(len(turn.content.encode()) for turn in turns)
-    attached = sum(block.get("type") != "text" for turn in turns for block in turn.blocks or ())
+    attached: int = sum(block.get("type") != "text" for turn in turns for block in turn.blocks or ())
     return -(-size // BYTES_PER_TOKEN) + attached * ATTACHMENT_TOKENS
 
 

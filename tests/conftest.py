@@ -19,7 +19,17 @@ from tests.server import ChatServer
 FUZZ = int(os.environ.get("LLMSESS_FUZZ", "1"))  # how many times longer random tests look than in the suite
 hypothesis.settings.register_profile("llmsess", max_examples=100 * FUZZ, deadline=None)
 hypothesis.settings.load_profile("llmsess")
-KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "LLMSESS_DB", "LLMSESS_MODEL", "PAGER", "NO_COLOR")
+KEYS = (
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_AUTH_TOKEN",
+    "LLMSESS_DB",
+    "LLMSESS_MODEL",
+    "PAGER",
+    "NO_COLOR",
+)
 
 
 @dataclass(frozen=True)
@@ -118,9 +128,12 @@ def chat_server() -> Iterator[ChatServer]:
 
 @pytest.fixture
 def server(chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> ChatServer:
-    """That server as OpenAI's, with a key, its record of requests empty."""
+    """That server as OpenAI's and Anthropic's, with keys, its record of requests empty."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
     monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-0123456789abcdef")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", chat_server.url.removesuffix("/v1"))
+    chat_server.refusals.clear()
     chat_server.requests.clear()
     chat_server.answers.clear()
     return chat_server

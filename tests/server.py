@@ -1,9 +1,11 @@
-"""A real HTTP server on loopback that speaks OpenAI's chat completions, and misbehaves as the model's name asks.
+"""A real HTTP server on loopback that speaks OpenAI's chat completions and Anthropic's messages, and misbehaves as the
+model's name asks.
 
 Models: echo (answers with the last prompt); usage-last-chunk, usage-with-choices, no-usage, no-done; slow (a word each
 0.2 s), hang (two words, then nothing), reset (two words, then the connection is reset), early (two words, then the end);
 429-seconds, 429-date, 429-ms, 500, 529, 401, 404, context; not-json, truncated-json, no-choices, error-event; tools,
-reasoning, reasoning-openrouter, cost; refuse-stream (answers plain JSON whatever is asked).
+reasoning, reasoning-openrouter, cost; refuse-stream (answers plain JSON whatever is asked); busy-N-STATUS (N refusals,
+then an answer); moved (a redirect).
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from typing import Any, NamedTuple
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18, "prompt_tokens_details": {"cached_tokens": 4},
          "completion_tokens_details": {"reasoning_tokens": 2}}  # fmt: skip
+ANTHROPIC_USAGE = {"input_tokens": 5, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 2, "output_tokens": 7,
+                   "output_tokens_details": {"thinking_tokens": 2}}  # fmt: skip
 FAILURES: dict[str, tuple[int, dict[str, str], str]] = {
     "429-seconds": (429, {"Retry-After": "7"}, "slow down"),
     "429-ms": (429, {"Retry-After-Ms": "1500"}, "slow down"),
@@ -48,6 +52,7 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.requests: list[dict[str, Any]] = []
+        self.refusals: dict[str, int] = {}  # of the models busy-N-STATUS, so far
         self.answers: dict[str, Answer] = {}  # of models that a test makes up; AUTH in it is the key that came
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
@@ -84,11 +89,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append(body | {"_key": self.headers.get("Authorization")})
+        key = self.headers.get("Authorization") or self.headers["x-api-key"]
+        self.server.requests.append(body | {"_key": key, "_path": self.path})
         model = body["model"]
         if model in self.server.answers:
             kind, data, status, headers = self.server.answers[model]
-            key = self.headers["Authorization"]
             headers = {name: value.replace("AUTH", key) for name, value in headers.items()}
             self.raw(status, data.replace(b"AUTH", key.encode()), kind, headers)
         elif model in FAILURES:
@@ -96,6 +101,12 @@ class _Handler(BaseHTTPRequestHandler):
             if headers.get("Retry-After") == "DATE":
                 headers = {"Retry-After": email.utils.formatdate(time.time() + 30, usegmt=True)}
             self.answer(status, {"error": {"message": message, "type": "x"}}, headers)
+        elif model.startswith("busy-") and self.is_busy(model):
+            self.answer(int(model.rpartition("-")[2]), {"error": {"message": "busy"}}, {"Retry-After-Ms": "10"})
+        elif model == "moved":
+            self.answer(307, {}, {"Location": "http://127.0.0.1:1/elsewhere"})
+        elif model == "context" and self.path.endswith("/messages"):
+            self.answer(400, {"error": {"message": "prompt is too long: 9 tokens > 5 maximum", "type": "x"}})
         elif model == "context":
             self.answer(400, {"error": {"message": "too long", "code": "context_length_exceeded"}})
         elif model == "not-json":
@@ -104,10 +115,60 @@ class _Handler(BaseHTTPRequestHandler):
             self.raw(200, b'{"choices": [{"message": {"con', "application/json")
         elif model == "no-choices":
             self.answer(200, {"id": "x", "model": model, "choices": []})
+        elif self.path.endswith("/messages"):
+            self.message(model, body)
         elif body.get("stream") and model != "refuse-stream":
             self.stream(model, body)
         else:
             self.answer(200, self.completion(model, body))
+
+    def is_busy(self, model: str) -> bool:
+        """Count a refusal; return whether there is one more to come."""
+        refused = self.server.refusals.get(model, 0)
+        self.server.refusals[model] = refused + 1
+        return refused < int(model.split("-")[1])
+
+    # Anthropic's messages
+
+    def message(self, model: str, body: dict[str, Any]) -> None:
+        blocks: list[dict[str, Any]] = [{"type": "text", "text": word} for word in self.said(body)]
+        if model == "tools":
+            blocks = [{"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Oslo"}}]
+        if model == "reasoning":
+            blocks.insert(0, {"type": "thinking", "thinking": "Think first.", "signature": "s"})
+        usage = {} if model == "no-usage" else {"usage": ANTHROPIC_USAGE}
+        message = {"id": "msg_1", "type": "message", "role": "assistant", "model": f"{model}-2026"} | usage
+        if body.get("stream") and model != "refuse-stream":
+            self.begin_stream()
+            self.message_events(model, message, blocks)
+        else:
+            self.answer(200, message | {"content": blocks, "stop_reason": "end_turn"})
+
+    def message_events(self, model: str, message: dict[str, Any], blocks: list[dict[str, Any]]) -> None:
+        first = {"usage": ANTHROPIC_USAGE | {"output_tokens": 1}} if "usage" in message else {}
+        self.named("message_start", message=message | {"content": [], "stop_reason": None} | first)
+        self.named("ping")
+        for i, block in enumerate(blocks):
+            if i == 2 and model in ("hang", "reset", "early", "error-event"):
+                self.break_off(model)
+                return
+            empty = {"text": "", "thinking": "", "input": {}}
+            self.named(
+                "content_block_start", index=i, content_block=block | {k: v for k, v in empty.items() if k in block}
+            )
+            for delta in _deltas(block):
+                self.named("content_block_delta", index=i, delta=delta)
+            self.named("content_block_stop", index=i)
+            if model == "slow":
+                time.sleep(0.2)
+        usage = {"usage": {"output_tokens": 7}} if "usage" in message else {}
+        self.named("message_delta", delta={"stop_reason": "end_turn"}, **usage)
+        if model != "no-done":
+            self.named("message_stop")
+
+    def named(self, kind: str, **fields: Any) -> None:
+        self.wfile.write(f"event: {kind}\ndata: {json.dumps({'type': kind} | fields)}\n\n".encode())
+        self.wfile.flush()
 
     def answer(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         self.raw(status, json.dumps(value).encode(), "application/json", headers)
@@ -117,6 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.send_header("x-request-id", "req-1")
+        self.send_header("request-id", "req-1")
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
@@ -124,7 +186,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def said(self, body: dict[str, Any]) -> list[str]:
         if body["model"] == "echo":
-            return [str(body["messages"][-1]["content"])]
+            content = body["messages"][-1]["content"]
+            return [content if isinstance(content, str) else str(content[0].get("text"))]
         if body["model"] == "long":
             return [f"word{i} " for i in range(2000)]
         return WORDS
@@ -145,13 +208,17 @@ class _Handler(BaseHTTPRequestHandler):
         }
         return done if model == "no-usage" else done | {"usage": usage}
 
-    def stream(self, model: str, body: dict[str, Any]) -> None:
+    def begin_stream(self) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("x-request-id", "req-1")
+        self.send_header("request-id", "req-1")
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
+
+    def stream(self, model: str, body: dict[str, Any]) -> None:
+        self.begin_stream()
         if model in ("reasoning", "reasoning-openrouter"):
             self.event(model, {"reasoning_content" if model == "reasoning" else "reasoning": "Think first."})
         if model == "tools":
@@ -204,6 +271,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.data({"id": "x", "choices": [], "usage": USAGE})
         if model != "no-done":
             self.data("[DONE]")
+
+
+def _deltas(block: dict[str, Any]) -> list[dict[str, Any]]:
+    if block["type"] == "tool_use":
+        text = json.dumps(block["input"])
+        return [{"type": "input_json_delta", "partial_json": piece} for piece in (text[:5], text[5:])]
+    if block["type"] == "thinking":
+        return [
+            {"type": "thinking_delta", "thinking": block["thinking"]},
+            {"type": "signature_delta", "signature": "s"},
+        ]
+    return [{"type": "text_delta", "text": block["text"]}]
 
 
 def _call() -> dict[str, Any]:

@@ -5,6 +5,7 @@ A provider is tested by being registered: add its way to be reached to `REACHED`
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import time
@@ -23,7 +24,8 @@ from llmsess.providers.wire import retry_after_s
 from tests.conftest import Command
 from tests.server import Answer, ChatServer
 
-REACHED = {"echo", "scripted", "openai"}  # providers of the conformance suite; the rest are openai with another address
+SDKS = ("openai", "anthropic")
+REACHED = {"echo", "scripted", *SDKS}  # providers of the conformance suite; the rest are openai with another address
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def script(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=sorted(REACHED))
 def request_of(request: pytest.FixtureRequest, script: Path, server: ChatServer) -> tuple[str, Request]:
-    model = {"echo": "echo", "scripted": str(script), "openai": "echo"}[request.param]
+    model = str(script) if request.param == "scripted" else "echo"
     turns = [Turn("user", "Light scatters in the air.")]
     return request.param, Request(model=model, turns=turns, system="be brief", api_key="k")
 
@@ -67,8 +69,6 @@ def test_streamed_deltas_are_the_reply(request_of: tuple[str, Request]) -> None:
 
 def test_unstreamed_is_the_same_reply_without_deltas(request_of: tuple[str, Request]) -> None:
     name, request = request_of
-    import dataclasses
-
     deltas, reply = sent(name, dataclasses.replace(request, stream=False))
     assert deltas == []
     assert reply.content == "Light scatters in the air."
@@ -81,12 +81,10 @@ def test_tokens_are_known_and_normalised(request_of: tuple[str, Request]) -> Non
     assert (reply.cached_input_tokens or 0) <= reply.input_tokens
     assert (reply.reasoning_tokens or 0) <= reply.output_tokens
     assert reply.usage
-    assert reply.finish_reason == "stop"
+    assert reply.finish_reason in ("stop", "end_turn")
 
 
 def test_a_key_is_in_no_text_of_a_request(request_of: tuple[str, Request]) -> None:
-    import dataclasses
-
     _, request = request_of
     secret = dataclasses.replace(request, api_key="sk-secret")
     assert "sk-secret" not in repr(secret)
@@ -94,8 +92,6 @@ def test_a_key_is_in_no_text_of_a_request(request_of: tuple[str, Request]) -> No
 
 
 def test_the_hash_tells_requests_apart(request_of: tuple[str, Request]) -> None:
-    import dataclasses
-
     _, request = request_of
     assert dataclasses.replace(request, temperature=0.5).sha256() != request.sha256()
     assert dataclasses.replace(request, stream=False).sha256() == request.sha256()
@@ -164,15 +160,23 @@ def test_a_script_that_is_none_is_told(tmp_path: Path, text: str) -> None:
         scripted(tmp_path / "absent.yaml", "x")
 
 
-# OpenAI and compatible
+# Providers that stand on an SDK
 
 
-def ask(server: ChatServer, model: str, *, stream: bool = True, timeout_s: float = 30) -> Reply:
-    request = Request(
-        model=model, turns=[Turn("user", "hi")], stream=stream, base_url=server.url, api_key="sk-1", timeout_s=timeout_s,
-        max_tokens=5, temperature=0.1, parameters={"seed": 3},
-    )  # fmt: skip
-    return whole("openai", request)
+@pytest.fixture(params=SDKS)
+def sdk(request: pytest.FixtureRequest) -> str:
+    """The name of a provider that stands on an SDK."""
+    return str(request.param)
+
+
+def request_to(name: str, server: ChatServer, model: str, **more: Any) -> Request:
+    url = server.url if name == "openai" else server.url.removesuffix("/v1")
+    return Request(model=model, turns=[Turn("user", "hi")], base_url=url, api_key="sk-1", **more)
+
+
+def ask(server: ChatServer, model: str, *, name: str = "openai", stream: bool = True, timeout_s: float = 30) -> Reply:
+    more = {"max_tokens": 5, "temperature": 0.1, "parameters": {"seed": 3}}
+    return whole(name, request_to(name, server, model, stream=stream, timeout_s=timeout_s, **more))
 
 
 @pytest.mark.parametrize("model", ["usage-last-chunk", "usage-with-choices", "no-done"])
@@ -187,8 +191,8 @@ def test_usage_wherever_it_comes(server: ChatServer, model: str, stream: bool) -
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_absent_usage_is_unknown(server: ChatServer, stream: bool) -> None:
-    reply = ask(server, "no-usage", stream=stream)
+def test_absent_usage_is_unknown(server: ChatServer, sdk: str, stream: bool) -> None:
+    reply = ask(server, "no-usage", name=sdk, stream=stream)
     assert (reply.input_tokens, reply.output_tokens, reply.usage) == (None, None, None)
 
 
@@ -206,15 +210,17 @@ def test_a_stream_without_finish_reason_that_says_done_is_whole(server: ChatServ
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_tool_calls(server: ChatServer, stream: bool) -> None:
-    [call] = ask(server, "tools", stream=stream).tool_calls
+def test_tool_calls(server: ChatServer, sdk: str, stream: bool) -> None:
+    [call] = ask(server, "tools", name=sdk, stream=stream).tool_calls
     assert call == {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Oslo"}}
 
 
-@pytest.mark.parametrize("model", ["reasoning", "reasoning-openrouter"])
+@pytest.mark.parametrize(
+    ("name", "model"), [("openai", "reasoning"), ("openai", "reasoning-openrouter"), ("anthropic", "reasoning")]
+)
 @pytest.mark.parametrize("stream", [True, False])
-def test_reasoning_under_either_name(server: ChatServer, model: str, stream: bool) -> None:
-    reply = ask(server, model, stream=stream)
+def test_reasoning_under_every_name(server: ChatServer, name: str, model: str, stream: bool) -> None:
+    reply = ask(server, model, name=name, stream=stream)
     assert (reply.reasoning, reply.content) == ("Think first.", "Light scatters in the air.")
 
 
@@ -223,8 +229,8 @@ def test_a_reported_cost_is_taken(server: ChatServer, stream: bool) -> None:
     assert str(ask(server, "cost", stream=stream).cost_usd) == "0.00125"
 
 
-def test_a_server_that_does_not_stream_is_read_whole(server: ChatServer) -> None:
-    assert ask(server, "refuse-stream").content == "Light scatters in the air."
+def test_a_server_that_does_not_stream_is_read_whole(server: ChatServer, sdk: str) -> None:
+    assert ask(server, "refuse-stream", name=sdk).content == "Light scatters in the air."
 
 
 @pytest.mark.parametrize(
@@ -236,6 +242,7 @@ def test_a_server_that_does_not_stream_is_read_whole(server: ChatServer) -> None
         ("500", "server", 500, True, True),
         ("529", "overloaded", 529, True, False),
         ("context", "context_length", 400, False, False),
+        ("moved", "bad_request", 307, False, False),
         ("not-json", "bad_response", 200, False, True),
         ("truncated-json", "bad_response", 200, False, True),
         ("no-choices", "bad_response", 200, False, True),
@@ -243,10 +250,10 @@ def test_a_server_that_does_not_stream_is_read_whole(server: ChatServer) -> None
 )
 @pytest.mark.parametrize("stream", [True, False])
 def test_failures(
-    server: ChatServer, model: str, kind: str, status: int, retryable: bool, billed: bool, stream: bool
+    server: ChatServer, sdk: str, model: str, kind: str, status: int, retryable: bool, billed: bool, stream: bool
 ) -> None:
     with pytest.raises(ProviderError) as caught:
-        ask(server, model, stream=stream)
+        ask(server, model, name=sdk, stream=stream)
     error = caught.value
     assert (error.error_kind, error.http_status, error.retryable, error.billed) == (kind, status, retryable, billed)
     assert "\n" not in str(error)
@@ -257,11 +264,10 @@ def test_failures(
 @pytest.mark.parametrize(
     ("model", "kind"), [("reset", "connection"), ("early", "truncated"), ("error-event", "server")]
 )
-def test_streams_that_break(server: ChatServer, model: str, kind: str) -> None:
+def test_streams_that_break(server: ChatServer, sdk: str, model: str, kind: str) -> None:
     seen = []
-    request = Request(model=model, turns=[Turn("user", "hi")], base_url=server.url, api_key="k")
     with pytest.raises(ProviderError) as caught:
-        for item in providers.get("openai").send(request):
+        for item in providers.get(sdk).send(request_to(sdk, server, model)):
             seen.append(item)
     assert caught.value.error_kind == kind
     assert caught.value.billed
@@ -313,6 +319,42 @@ ODD_PLACES: list[Callable[[Any], Any]] = [
 ]  # fmt: skip
 
 
+ODD_MESSAGES: list[Callable[[Any], Any]] = [
+    lambda odd: odd,
+    lambda odd: _event("message_start", message=odd),
+    lambda odd: _message({"usage": odd}),
+    lambda odd: _message({"usage": {"input_tokens": odd, "output_tokens": odd, "cache_read_input_tokens": odd}}),
+    lambda odd: _message({"model": odd, "id": odd, "type": odd}),
+    lambda odd: _message({"content": odd, "stop_reason": odd}),
+    lambda odd: _message({"content": [odd]}),
+    lambda odd: _message({"content": [{"type": "text", "text": odd}, {"type": "thinking", "thinking": odd}]}),
+    lambda odd: _message({"content": [{"type": "tool_use", "id": odd, "name": odd, "input": odd}]}),
+    lambda odd: _event("content_block_start", index=odd, content_block=odd),
+    lambda odd: _event("content_block_start", index=odd, content_block={"type": "tool_use", "input": odd}),
+    lambda odd: _event("content_block_delta", index=odd, delta=odd),
+    lambda odd: _event("content_block_delta", index=0, delta={"type": "text_delta", "text": odd}),
+    lambda odd: _event("content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": odd}),
+    lambda odd: _event("message_delta", delta=odd, usage=odd),
+    lambda odd: _event("error", error=odd),
+    lambda odd: {"type": odd},
+]  # fmt: skip
+
+
+def _event(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": kind} | fields
+
+
+def _message(more: dict[str, Any]) -> dict[str, Any]:
+    """Return a message that is an event and a whole answer at once."""
+    said = {
+        "type": "message",
+        "model": "m",
+        "content": [{"type": "text", "text": "x"}],
+        "stop_reason": "end_turn",
+    } | more
+    return said | {"message": said} | ({"type": "message_start"} if more.get("type") is None else {})
+
+
 def _whole(more: dict[str, Any]) -> dict[str, Any]:
     return {"choices": [{"message": {"content": "x"}, "delta": {"content": "x"}, "finish_reason": "stop"}]} | more
 
@@ -322,16 +364,27 @@ def _calling(call: dict[str, Any]) -> dict[str, Any]:
     return {"choices": [{"message": calls, "delta": calls, "finish_reason": "stop"}]}
 
 
-@pytest.mark.parametrize("place", range(len(ODD_PLACES)))
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        (name, place)
+        for name, places in (("openai", ODD_PLACES), ("anthropic", ODD_MESSAGES))
+        for place in range(len(places))
+    ],
+)
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_odd_answer_is_stored_as_a_reply_or_as_a_failure(
-    server: ChatServer, database: db.Database, place: int, stream: bool
+    server: ChatServer, database: db.Database, name: str, place: int, stream: bool
 ) -> None:
-    session = sessions.create("odd", model="openai/odd")
+    session = sessions.create("odd", model=f"{name}/odd")
+    start, end = "", "data: [DONE]\n\n"
+    if name == "anthropic":
+        start = 'data: {"type":"message_start","message":{"model":"m"}}\n\n'
+        end = 'data: {"type":"message_delta","delta":{"stop_reason":"end"}}\n\ndata: {"type":"message_stop"}\n\n'
     for odd in ODD_VALUES:
-        text = json.dumps(ODD_PLACES[place](odd))
+        text = json.dumps((ODD_PLACES if name == "openai" else ODD_MESSAGES)[place](odd))
         kind = "text/event-stream" if stream else "application/json"
-        body = f"data: {text}\n\ndata: [DONE]\n\n" if stream else text
+        body = f"{start}data: {text}\n\n{end}" if stream else text
         server.answers["odd"] = Answer(kind, body.encode())
         try:
             reply = chat.ask(session, "hi", stream=stream)
@@ -376,12 +429,12 @@ HOSTILE: dict[str, Answer] = {
 @pytest.mark.parametrize("label", HOSTILE)
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_hostile_answer_is_a_failure_in_one_line(
-    server: ChatServer, database: db.Database, label: str, stream: bool
+    server: ChatServer, database: db.Database, sdk: str, label: str, stream: bool
 ) -> None:
     server.answers["hostile"] = HOSTILE[label]
-    session = sessions.create("x", model="openai/hostile")
+    session = sessions.create("x", model=f"{sdk}/hostile")
     with pytest.raises(ProviderError) as caught:
-        chat.ask(session, "hi", stream=stream)
+        chat.ask(session, "hi", stream=stream, retries=0)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
     assert sessions.path(session)[-1].status == "failed"
 
@@ -391,10 +444,10 @@ def test_a_hostile_answer_is_a_failure_in_one_line(
     [b'{"data":[{"id":5},{"id":"a"}]}', b'{"data":5}', b"[]", b"null", b"<html>", b"", b'{"data":[null]}', DEEP.encode(), b"\xff"],
     ids=range(9),
 )  # fmt: skip
-def test_an_odd_list_of_models_is_one_line_or_what_it_names(server: ChatServer, data: bytes) -> None:
+def test_an_odd_list_of_models_is_one_line_or_what_it_names(server: ChatServer, sdk: str, data: bytes) -> None:
     server.answers["models"] = Answer(JSON, data)
     try:
-        assert set(providers.get("openai").models(base_url=server.url, api_key="k")) <= {"a"}
+        assert set(providers.get(sdk).models(base_url=server.url.removesuffix("/v1"), api_key="k")) <= {"a"}
     except ProviderError as error:
         assert "\n" not in str(error)
 
@@ -407,47 +460,81 @@ ECHOES = {
     "event": Answer(SSE, b'data: {"error":{"message":"AUTH"}}\n\n'),
     "request id": Answer(JSON, json.dumps(_whole({})).encode(), 200, {"x-request-id": "AUTH"}),
     "reply": Answer(SSE, b'data: {"choices":[{"delta":{"content":"AUTH"},"finish_reason":"stop"}],"usage":{"AUTH":1},"model":"AUTH"}\n\n'),
+    "message": Answer(SSE, b'data: {"type":"message_start","message":{"model":"AUTH","usage":{"AUTH":1}}}\n\n'
+        b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"AUTH"}}\n\n'
+        b'data: {"type":"message_delta","delta":{"stop_reason":"AUTH"}}\n\ndata: {"type":"message_stop"}\n\n'),
     "models": Answer(JSON, b"AUTH"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("label", ECHOES)
+@pytest.mark.parametrize(
+    ("sdk", "label"),
+    [*(("openai", label) for label in ECHOES if label != "message"),
+     *(("anthropic", label) for label in ("error", "html", "no json", "message", "models"))],
+)  # fmt: skip
 def test_a_key_that_a_server_repeats_is_neither_kept_nor_shown(
-    server: ChatServer, path: Path, process: Command, label: str
+    server: ChatServer, path: Path, process: Command, sdk: str, label: str
 ) -> None:
+    key = KEY if sdk == "openai" else "sk-ant-test-0123456789abcdef"
     server.answers[label] = ECHOES[label]
-    args = ["model", "list", "--remote", "openai"] if label == "models" else ["chat", "hi", "-m", f"openai/{label}"]
+    args = ["model", "list", "--remote", sdk] if label == "models" else ["chat", "hi", "-m", f"{sdk}/{label}"]
     shown = ""
     for more in ([], ["--json"], ["--json", "--no-store"] if label != "models" else []):
-        ran = process("--debug", *args, *more)
+        logging = {} if label == "request id" else {"OPENAI_LOG": "debug", "ANTHROPIC_LOG": "debug"}
+        ran = process("--debug", *args, *more, **logging)
         shown += ran.out + ran.err
     shown += process("show", "@last", "--json").out
-    assert KEY not in shown
+    assert key not in shown
     assert ("[key]" in shown) or label == "request id"
     for file in path.parent.glob("test.db*"):
-        assert KEY.encode() not in file.read_bytes()
+        assert key.encode() not in file.read_bytes()
 
 
-def test_a_hanging_server_times_out(server: ChatServer) -> None:
+@pytest.mark.parametrize("stream", [True, False])
+def test_anthropics_input_includes_what_was_cached(server: ChatServer, stream: bool) -> None:
+    reply = ask(server, "usage", name="anthropic", stream=stream)
+    tokens = (reply.input_tokens, reply.cached_input_tokens, reply.cache_write_tokens, reply.output_tokens)
+    assert (*tokens, reply.reasoning_tokens) == (11, 4, 2, 7, 2)
+    assert reply.usage is not None and reply.usage["input_tokens"] == 5
+    assert (reply.finish_reason, reply.model, reply.request_id) == ("end_turn", "usage-2026", "req-1")
+
+
+def test_what_anthropic_is_sent(server: ChatServer) -> None:
+    turns = [Turn("system", "Old."), Turn("user", "hi"), Turn("assistant", " "), Turn("user", "again")]
+    request = request_to("anthropic", server, "usage", system="Be terse.", schema={"type": "object"})
+    whole("anthropic", dataclasses.replace(request, turns=turns))
+    [body] = server.requests
+    assert body["system"] == "Be terse.\n\nOld."
+    assert [(message["role"], message["content"]) for message in body["messages"]] == [
+        ("user", "hi"),
+        ("user", "again"),
+    ]
+    assert body["max_tokens"] == 16_384 and "temperature" not in body
+    assert body["output_config"]["format"]["schema"]["additionalProperties"] is False
+    assert (body["_key"], body["_path"]) == ("Bearer sk-1", "/v1/messages")
+
+
+def test_a_hanging_server_times_out(server: ChatServer, sdk: str) -> None:
     began = time.monotonic()
     with pytest.raises(ProviderError) as caught:
-        ask(server, "hang", timeout_s=0.5)
+        ask(server, "hang", name=sdk, timeout_s=0.5)
     assert caught.value.error_kind == "timeout"
     assert time.monotonic() - began < 5
 
 
-def test_a_server_that_is_down_is_told(server: ChatServer) -> None:
+def test_a_server_that_is_down_is_told(server: ChatServer, sdk: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     request = Request(model="x", turns=[Turn("user", "hi")], base_url=f"http://127.0.0.1:{port}/v1", api_key="k")
     with pytest.raises(ProviderError, match="is the server running") as caught:
-        whole("openai", request)
+        whole(sdk, request)
     assert (caught.value.error_kind, caught.value.billed, caught.value.exit_code) == ("connection", False, 4)
 
 
-def test_models_of_a_server(server: ChatServer) -> None:
-    assert providers.get("openai").list_models(base_url=server.url, api_key="k") == ["large", "small"]
+def test_models_of_a_server(server: ChatServer, sdk: str) -> None:
+    url = request_to(sdk, server, "x").base_url
+    assert providers.get(sdk).list_models(base_url=url, api_key="k") == ["large", "small"]
 
 
 @pytest.mark.parametrize(
@@ -488,7 +575,12 @@ providers.get("anthropic")
 """
     (tmp_path / "packages").mkdir()
     for code in (broken, absent):
-        command = [sys.executable, "-c", f"import sys; from llmsess import providers; {code}", str(tmp_path / "packages")]
+        command = [
+            sys.executable,
+            "-c",
+            f"import sys; from llmsess import providers; {code}",
+            str(tmp_path / "packages"),
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         assert "pip install 'llmsess[providers]'" in done.stderr
 

@@ -103,12 +103,15 @@ class Anthropic(SdkProvider):
     url_env = "ANTHROPIC_BASE_URL"
     default_url = "https://api.anthropic.com"
 
+    def endpoint(self, client: Any) -> Any:
+        return client.messages
+
     def opened(self, client: Any, body: dict[str, Any]) -> Any:
         if "output_config" in body:  # the API takes only part of JSON Schema; the SDK writes the rest as description
             asked = body["output_config"]["format"]
             with contextlib.suppress(ValueError, TypeError):  # what it cannot rewrite, the server may judge
                 body["output_config"] = {"format": asked | {"schema": self.sdk.transform_schema(asked["schema"])}}
-        return client.messages.with_streaming_response.create(**body)
+        return super().opened(client, body)
 
     def model_pages(self, client: Any) -> Any:
         return client.models.with_streaming_response.list(limit=1000)
@@ -131,9 +134,7 @@ class Anthropic(SdkProvider):
             body["temperature"] = request.temperature
         if request.schema is not None:
             body["output_config"] = {"format": {"type": "json_schema", "schema": dict(request.schema)}}
-        if request.parameters:
-            body["extra_body"] = dict(request.parameters)
-        return body
+        return body | dict(request.parameters)
 
     def block(self, block: Any) -> Any:
         found = media.of(block)

@@ -89,8 +89,8 @@ class OpenAI(SdkProvider):
     url_env = "OPENAI_BASE_URL"
     default_url = "https://api.openai.com/v1"
 
-    def opened(self, client: Any, body: dict[str, Any]) -> Any:
-        return client.chat.completions.with_streaming_response.create(**body)
+    def endpoint(self, client: Any) -> Any:
+        return client.chat.completions
 
     def model_pages(self, client: Any) -> Any:
         return client.models.with_streaming_response.list()
@@ -109,9 +109,7 @@ class OpenAI(SdkProvider):
         if request.schema is not None:
             asked = {"name": "answer", "schema": dict(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": asked}
-        if request.parameters:
-            body["extra_body"] = dict(request.parameters)
-        return body
+        return body | dict(request.parameters)
 
     def block(self, block: Any) -> Any:
         found = media.of(block)

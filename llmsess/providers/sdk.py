@@ -23,6 +23,7 @@ from llmsess.providers.base import Delta, Provider, Reply, Request, Turn
 from llmsess.providers.building import Building
 from llmsess.texts import clean
 
+ARGUMENTS = ("model", "messages", "max_tokens", "stream")
 NO_KEY = "none"  # an SDK insists on one; local servers ignore it
 CONNECT_S = 10.0  # a server that takes longer to take a connection is not there
 KINDS = {400: "bad_request", 401: "auth", 402: "quota", 403: "auth", 404: "not_found", 408: "timeout",
@@ -86,8 +87,16 @@ class SdkProvider(Provider):
         """Return a block of a turn as the API wants it. Raises InvalidInput for an attachment it cannot take."""
 
     @abstractmethod
+    def endpoint(self, client: Any) -> Any:
+        """Return the SDK's resource that requests are created at."""
+
     def opened(self, client: Any, body: dict[str, Any]) -> Any:
-        """Return the context manager of the SDK's raw response to a request."""
+        """Return the context manager of the SDK's raw response to a request.
+
+        An SDK checks the names of arguments, which come and go with its versions: only the oldest are given as such.
+        """
+        named = {name: body.pop(name) for name in ARGUMENTS if name in body}
+        return self.endpoint(client).with_streaming_response.create(**named, extra_body=body)
 
     @abstractmethod
     def model_pages(self, client: Any) -> Any:
