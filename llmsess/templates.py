@@ -1,0 +1,353 @@
+"""Saved prompts: texts with `{{ variables }}`, a system prompt, a model and parameters, kept by name as YAML, verbatim.
+
+A definition is a mapping of these keys, all optional, or a text alone, which is its prompt. They are those of
+simonw/llm's templates, which are read unchanged (https://llm.datasette.io/en/stable/templates.html):
+
+    prompt, system           texts with variables; `input` is what is typed or piped in
+    model, options           where it goes and with which parameters
+    defaults                 values of variables that are not given
+    schema_object            a JSON Schema that the answer must fit (also `schema`: a short form)
+    attachments, fragments   paths and URLs that go with the prompt
+    extract, extract_last    show only the last code block
+
+A text with `{{` or `{%` is Jinja, in an immutable sandbox that knows no name but the variables; any other has its
+`$name` and `${name}` replaced, `$$` is a dollar. A missing variable is an error. `tools`, `functions` and
+`system_fragments` of llm are not run: they are in `Template.ignored`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from peewee import IntegrityError
+
+from llmsess import door, schemas
+from llmsess.db import database
+from llmsess.errors import Conflict, InvalidInput
+from llmsess.models import Template as Row
+from llmsess.models import now
+from llmsess.references import resolve, same_row
+from llmsess.rows import update_row
+from llmsess.settings import expanded
+from llmsess.texts import one_line, too_deep
+
+MAX_DEFINITION_BYTES = 1024 * 1024
+MAX_RENDERED = 50_000_000  # characters that a template may make
+_DOLLAR = re.compile(r"\$(?:(\$)|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
+_TEXTS, _LISTS = ("prompt", "system", "model", "name"), ("attachments", "fragments", "system_fragments", "tools")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A definition, read; `ignored` names the keys of other tools that say what llmsess does not do."""
+
+    prompt: str | None = None
+    system: str | None = None
+    model: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    schema: Mapping[str, Any] | None = None
+    attachments: tuple[tuple[str, str | None], ...] = ()  # path or URL, and its media type where it is said
+    extract: bool = False
+    ignored: tuple[str, ...] = ()
+
+    def variables(self) -> list[str]:
+        """Return the names of the variables, `input` among them if it is used, sorted."""
+        return sorted(set().union(*(names(text) for text in (self.prompt, self.system) if text)))
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A template with its variables' values: what is sent."""
+
+    prompt: str
+    system: str | None
+
+
+# Definitions
+
+
+def parse(definition: str) -> Template:
+    """Return a definition, read; raises InvalidInput, with the line where there is one, for what is none."""
+    import yaml
+
+    if len(definition.encode()) > MAX_DEFINITION_BYTES:
+        raise InvalidInput(f"a template is at most {MAX_DEFINITION_BYTES // 1024} KiB")
+    try:
+        value = yaml.load(definition, _plain_loader())
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InvalidInput(f"the template is no YAML: {' '.join(str(error).split())}") from error
+    if isinstance(value, str):
+        value = {"prompt": value}
+    if not isinstance(value, dict) or not value or too_deep(definition, value):
+        raise InvalidInput("a template is a text, or a mapping with a prompt or a system prompt")
+    return _template(door.json_object(value, "a template"))
+
+
+@functools.cache
+def _plain_loader() -> Any:
+    """Return a safe loader that refuses aliases: nine lines of them can stand for a billion values."""
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.events.AliasEvent):
+                raise yaml.YAMLError("an alias (*) is not for templates")
+            return super().compose_node(parent, index)
+
+    return Plain
+
+
+def _template(value: dict[str, Any]) -> Template:
+    for name, check in _CHECKS.items():
+        if value.get(name) is not None and not check(value[name]):
+            raise InvalidInput(f'the "{name}" of the template is not what it can be')
+    for name in value:
+        if name not in _CHECKS:
+            raise InvalidInput(f'a template has no "{one_line(name, 40)}"', hint=f"it has {', '.join(_CHECKS)}")
+    schema = value.get("schema_object") or value.get("schema")
+    types = {kind["value"]: kind["type"] for kind in value.get("attachment_types") or ()}
+    paths = [*(value.get("attachments") or ()), *(value.get("fragments") or ())]
+    paths += [path for path in types if path not in paths]
+    template = Template(
+        prompt=value.get("prompt"),
+        system=value.get("system"),
+        model=value.get("model"),
+        defaults=value.get("defaults") or {},
+        options=value.get("options") or {},
+        schema=schemas.load(schema) if schema else None,
+        attachments=tuple((path, types.get(path)) for path in paths),
+        extract=bool(value.get("extract") or value.get("extract_last")),
+        ignored=tuple(name for name in ("system_fragments", "tools", "functions") if value.get(name)),
+    )
+    template.variables()  # raises where a text is no template
+    return template
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_types(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and {"type", "value"} <= item.keys() and _is_texts(list(item.values())) for item in value
+    )
+
+
+_CHECKS: dict[str, Any] = {
+    **dict.fromkeys(("prompt", "system", "model", "name", "functions"), _is_text),
+    **dict.fromkeys(("defaults", "options", "schema_object"), _is_mapping),
+    **dict.fromkeys(("attachments", "fragments", "system_fragments", "tools"), _is_texts),
+    **dict.fromkeys(("extract", "extract_last"), lambda value: isinstance(value, bool)),
+    "schema": lambda value: isinstance(value, (str, dict)), "attachment_types": _is_types,
+}  # fmt: skip
+
+
+# Filling in
+
+
+def fill(template: Template, given: str = "", variables: Mapping[str, Any] | None = None) -> Filled:
+    """Return the prompt and the system prompt with values for the variables; `given` is the value of `input`.
+
+    What is given and not asked for as `input` follows the prompt. Raises InvalidInput for a missing variable, and for
+    one that the template does not have.
+    """
+    known, wanted = dict(template.defaults) | dict(variables or {}), template.variables()
+    missing = [name for name in wanted if name not in known and name != "input"]
+    if missing:
+        raise InvalidInput(
+            f"the template needs {', '.join(missing)}", hint=" ".join(f"-p {name} VALUE" for name in missing)
+        )
+    for name in variables or {}:
+        if name not in wanted:
+            raise InvalidInput(f'the template has no variable "{name}"', hint=f"it has {', '.join(wanted) or 'none'}")
+    if "input" in wanted and not given and "input" not in known:
+        raise InvalidInput("the template needs an input", hint="type a prompt, or pipe it in")
+    known = {"input": given} | known if not given else known | {"input": given}
+    prompt = render(template.prompt, known) if template.prompt else ""
+    rest = given if "input" not in wanted else ""
+    return Filled(
+        "\n\n".join(text for text in (prompt, rest) if text),
+        render(template.system, known) if template.system else None,
+    )
+
+
+def is_jinja(text: str) -> bool:
+    """Return whether a text is a Jinja template rather than one with $names."""
+    return "{{" in text or "{%" in text or "{#" in text
+
+
+def names(text: str) -> set[str]:
+    """Return the names that a text needs values for; raises InvalidInput for a text that is no template."""
+    if not is_jinja(text):
+        return {found[2] or found[3] for found in _DOLLAR.finditer(text) if not found[1]}
+    import jinja2
+    from jinja2 import meta
+
+    try:
+        return meta.find_undeclared_variables(_environment().parse(text))
+    except (jinja2.TemplateSyntaxError, RecursionError) as error:
+        where = f" in line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+        raise InvalidInput(f"the template is wrong{where}: {one_line(str(error), 200)}") from error
+
+
+def render(text: str, variables: Mapping[str, Any]) -> str:
+    """Return a text with the values of its variables; raises InvalidInput where one is missing or it cannot be made."""
+    if not is_jinja(text):
+        missing = names(text) - variables.keys()
+        if missing:
+            raise InvalidInput(f"the template needs {', '.join(sorted(missing))}")
+        return _DOLLAR.sub(lambda found: found[1] or str(variables[found[2] or found[3]]), text)
+    import jinja2
+
+    pieces, size = [], 0
+    try:
+        for piece in _environment().from_string(text).generate(**{str(key): value for key, value in variables.items()}):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_RENDERED:
+                raise InvalidInput(f"the template makes more than {MAX_RENDERED:,} characters")
+    except jinja2.TemplateSyntaxError as error:
+        raise InvalidInput(f"the template is wrong in line {error.lineno}: {one_line(str(error), 200)}") from error
+    except (jinja2.TemplateError, *_CAUSES) as error:
+        reason = one_line(str(error) or type(error).__name__, 200)
+        raise InvalidInput(f"the template cannot be filled: {reason}") from error
+    return "".join(pieces)
+
+
+@functools.cache
+def _environment() -> Any:
+    """Return the sandbox: strict about names, without files, and with bounds on what one operation makes."""
+    import jinja2
+    from jinja2.exceptions import SecurityError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Sandbox(ImmutableSandboxedEnvironment):
+        intercepted_binops = frozenset(["*", "**", "%"])
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            sizes = [len(value) if hasattr(value, "__len__") else abs(value) for value in (left, right)]
+            if operator == "**" and not (sizes[0] <= 10**6 and sizes[1] <= 100):
+                raise SecurityError("a power that large is not for templates")
+            repeats = operator == "*" and any(hasattr(value, "__len__") for value in (left, right))
+            if repeats and sizes[0] * sizes[1] > MAX_RENDERED:
+                raise SecurityError("a text that long is not for templates")
+            if operator == "%" and isinstance(left, str):
+                raise SecurityError("% is not for texts: use ~ or format")
+            return super().call_binop(context, operator, left, right)
+
+        def is_safe_callable(self, obj: Any) -> bool:
+            return getattr(obj, "__name__", "") not in _PADDING and super().is_safe_callable(obj)
+
+    environment = Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    for name in ("center", "indent", "format", "wordwrap"):
+        environment.filters.pop(name)
+    return environment
+
+
+_CAUSES = (
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+    MemoryError,
+    RecursionError,
+)  # in a template's own doing
+_PADDING = (  # a word of theirs makes gigabytes
+    "center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "lipsum",
+)  # fmt: skip
+
+
+# What is stored
+
+
+def add(name: str, definition: str) -> Row:
+    """Store a definition under a name and return the row; raises Conflict for a taken name, InvalidInput."""
+    parse(definition)
+    try:
+        with database.atomic():
+            return Row.create(name=_name(name), definition=door.text(definition, "a template"))
+    except IntegrityError as error:
+        raise Conflict(f'there is a template "{name}" already', hint=f"llmsess template edit {name}") from error
+
+
+def get(reference: str | Row) -> Row:
+    """Return the template of that name or uuid; raises NotFound, Ambiguous, InvalidInput."""
+    return resolve(Row, reference, "template", name=Row.name, latest=Row.updated_at)
+
+
+def find() -> list[Row]:
+    """Return the templates by name."""
+    return list(Row.select().order_by(Row.name))
+
+
+def edit(reference: str | Row, definition: str) -> Row:
+    """Replace a template's definition and return the row; raises NotFound, InvalidInput."""
+    parse(definition)
+    with database.atomic():
+        row_id = same_row(Row, get(reference), "template")
+        update_row(Row, row_id, definition=door.text(definition, "a template"), updated_at=now())
+        return Row.get_by_id(row_id)
+
+
+def rename(reference: str | Row, name: str) -> Row:
+    """Give a template another name and return it; raises NotFound, Conflict, InvalidInput."""
+    try:
+        with database.atomic():
+            row_id = same_row(Row, get(reference), "template")
+            update_row(Row, row_id, name=_name(name))
+            return Row.get_by_id(row_id)
+    except IntegrityError as error:
+        raise Conflict(f'there is a template "{name}" already') from error
+
+
+def remove(reference: str | Row) -> None:
+    """Delete a template; raises NotFound."""
+    with database.atomic():
+        get(reference).delete_instance()
+
+
+def named(reference: str) -> Template:
+    """Return the template of that name, or of a YAML file (a path with a slash, or that ends with .yaml or .yml).
+
+    Raises NotFound, InvalidInput.
+    """
+    if "/" not in reference and not reference.endswith((".yaml", ".yml")):
+        return parse(get(reference).definition)
+    return parse(read(reference))
+
+
+def read(path: str) -> str:
+    """Return the text of a template's file; raises InvalidInput."""
+    try:
+        with expanded(path).open("rb") as file:
+            return file.read(MAX_DEFINITION_BYTES + 1).decode()
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"the template {path} cannot be read: {getattr(error, 'strerror', error)}") from error
+
+
+def definition(**fields: Any) -> str:
+    """Return the YAML of a definition from its keys, those that are None left out."""
+    import yaml
+
+    given = {key: value for key, value in fields.items() if value}
+    return str(yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=100))
+
+
+def _name(name: str) -> str:
+    cleaned = door.text(name, "a name").strip()
+    if not cleaned or "/" in cleaned or any(character.isspace() for character in cleaned):
+        raise InvalidInput(f'"{one_line(name, 40)}" is no name for a template', hint="one word without a slash")
+    return cleaned
