@@ -10,7 +10,7 @@ from typing import Any
 
 from peewee import IntegrityError
 
-from llmsess import door, models, prices
+from llmsess import door, models, prices, request_parameters
 from llmsess.db import database
 from llmsess.errors import Ambiguous, Conflict, InvalidInput, NotFound
 from llmsess.models import LanguageModel, Message, ModelAlias, Project, Session, Setting
@@ -164,12 +164,16 @@ def _model_fields(fields: dict[str, Any]) -> dict[str, Any]:
         if key == "context_window" and door.count(value, key) < 1:
             raise InvalidInput("a context window is at least one token")
         if key == "parameters":
-            given[key] = door.parameters(value)
+            given[key] = request_parameters.checked(value)
         if key in ("base_url", "api_key_env"):
             given[key] = door.text(value, key)
     if given.get("base_url") and not given["base_url"].startswith(("http://", "https://")):
         raise InvalidInput(
             f'"{given["base_url"]}" is no address of a server', hint="it begins with http:// or https://"
+        )
+    if any(mark in given.get("base_url", "").partition("://")[2] for mark in "@?#"):
+        raise InvalidInput(
+            "a server's address has no name, password or query: they would be stored", hint="--api-key-env"
         )
     if given.get("api_key_env") and not given["api_key_env"].replace("_", "a").isidentifier():
         raise InvalidInput("api_key_env is the NAME of an environment variable, never a key")

@@ -32,7 +32,7 @@ from llmsess.writing import growing, message_by_id, row_of
 
 __all__ = [
     "Context", "Exchange", "Options", "ask", "choose_model", "context", "once", "prepare", "recover", "retry",
-    "route", "stream", "undo",
+    "route", "stream", "turn_of", "undo",
 ]  # fmt: skip
 
 OnDelta = Callable[[Delta], None]
@@ -167,9 +167,8 @@ def once(
 
     `earlier` is what was said before. Takes and raises what `ask()` does.
     """
-    asked, said = Options(**options), _prompt(prompt, attachments)
+    asked, turns = Options(**options), [*earlier, turn_of(prompt, attachments)]
     way, request = prepare(asked, keep=False)
-    turns = [*earlier, _turn(said)]
     contexts.check(way.model, way.provider, replace(request, turns=turns), asked.context)
     reply = _unstored(way, replace(request, turns=turns), asked, on_delta, on_wait)
     if asked.schema is None:
@@ -183,10 +182,10 @@ def once(
     return reply
 
 
-def _turn(prompt: Prompt) -> Turn:
-    if isinstance(prompt, str):
-        return Turn("user", prompt)
-    return Turn("user", "\n\n".join(block["text"] for block in prompt if block["type"] == "text"), prompt)
+def turn_of(prompt: str, attachments: Sequence[Attachment | str] = ()) -> Turn:
+    """Return a prompt with what is attached to it as a turn, for `once(earlier=)`; raises as `ask()`."""
+    said = _prompt(prompt, attachments)
+    return Turn("user", prompt, None if isinstance(said, str) else said)
 
 
 def _unstored(

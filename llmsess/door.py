@@ -103,38 +103,6 @@ def content(value: Any) -> str | list[Any]:
     return list(json_value(value, "content"))
 
 
-def temperature(value: Any) -> float | None:
-    """Return a sampling temperature, None for the default."""
-    if value is None:
-        return None
-    if not isinstance(value, (int, float)) or not 0 <= value <= 10:
-        raise InvalidInput(f"a temperature of {value} cannot be", hint="it is between 0 and 2 as a rule")
-    return float(value)
-
-
-def max_tokens(value: Any) -> int | None:
-    """Return how many tokens a reply may have, None for the default."""
-    if value is None:
-        return None
-    if count(value, "max_tokens") < 1:
-        raise InvalidInput("max_tokens is at least 1")
-    return int(value)
-
-
-_OURS = ("model", "messages", "stream", "stream_options")  # of a request: what llmsess says itself
-
-
-def parameters(value: Any) -> dict[str, Any] | None:
-    """Return request parameters, None where there are none; raises InvalidInput for those that llmsess sets itself."""
-    if not value:
-        return None
-    found = json_object(value, "parameters")
-    for name in _OURS:
-        if name in found:
-            raise InvalidInput(f'"{name}" is no parameter to set: llmsess does', hint="-m for the model, --no-stream")
-    return found
-
-
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "origin": one_of(ORIGINS),
     "status": one_of(STATUSES),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmsess import catalog, contexts, door, providers
+from llmsess import catalog, contexts, door, providers, request_parameters
 from llmsess.errors import InvalidInput, MissingKey, NotFound
 from llmsess.models import LanguageModel, Session
 from llmsess.providers import Provider, Request
@@ -38,11 +38,12 @@ class Options:
     timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
-        door.temperature(self.temperature)
-        door.max_tokens(self.max_tokens)
+        given = request_parameters.given(self.parameters, self.temperature, self.max_tokens)
         door.count(self.retries, "retries")
         contexts.last(self.context)
-        object.__setattr__(self, "parameters", door.parameters(self.parameters) or {})
+        for name, value in (("temperature", given.temperature), ("max_tokens", given.max_tokens)):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "parameters", given.others or {})
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,13 @@ def prepare(options: Options, session: Session | None = None, *, keep: bool = Tr
 def request_for(way: Route, session: Session | None, options: Options) -> Request:
     """Return the request without its turns: the option's value, else the session's, else the model's."""
 
-    def pick(name: str, option: Any) -> Any:
-        return option if option is not None else getattr(session, name) if session else None
-
     parameters = dict(way.model.parameters or {}) | dict((session.parameters if session else None) or {})
+
+    def pick(name: str, option: Any) -> Any:
+        own = option if option is not None else getattr(session, name) if session else None
+        default = parameters.pop(name, None)  # of the model
+        return default if own is None else own
+
     return Request(
         model=way.model.model_name,
         turns=(),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmsess import catalog, door, prices
+from llmsess import catalog, door, prices, request_parameters
 from llmsess.db import database
 from llmsess.errors import InvalidInput, NotFound
 from llmsess.listing import Page, SessionFilter, count, find, summaries
@@ -46,13 +46,13 @@ def create(
     `model` is `provider/name` and is stored if new; `project` is made if new; without a title the first prompt gives
     it. Raises InvalidInput for values that cannot be.
     """
-    moment = now()
+    moment, sent_with = now(), request_parameters.given(parameters, temperature, max_tokens)
     given = {
         "title": door.text(title, "title").strip() or None if title is not None else None,
         "system_prompt": door.text(system_prompt, "system_prompt") or None if system_prompt is not None else None,
-        "temperature": door.temperature(temperature),
-        "max_tokens": door.max_tokens(max_tokens),
-        "parameters": door.parameters(parameters),
+        "temperature": sent_with.temperature,
+        "max_tokens": sent_with.max_tokens,
+        "parameters": sent_with.others,
         "metadata": door.json_object(metadata, "metadata") if metadata else None,
         "session_type": door.session_type(session_type, "session type"),
         "started_at": moment,

@@ -25,7 +25,7 @@ from typing import Any
 
 from peewee import IntegrityError
 
-from llmsess import door, schemas
+from llmsess import door, request_parameters, schemas
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput
 from llmsess.models import Template as Row
@@ -62,10 +62,10 @@ class Template:
 
 @dataclass(frozen=True)
 class Filled:
-    """A template with its variables' values: what is sent."""
+    """A template with its variables' values: what is sent. `options` are fields of chat.Options."""
 
     prompt: str
-    system: str | None
+    options: Mapping[str, Any]
 
 
 # Definitions
@@ -118,7 +118,7 @@ def _template(value: dict[str, Any]) -> Template:
         system=value.get("system"),
         model=value.get("model"),
         defaults=value.get("defaults") or {},
-        options=value.get("options") or {},
+        options=request_parameters.checked(value.get("options")) or {},
         schema=schemas.load(schema) if schema else None,
         attachments=tuple((path, types.get(path)) for path in paths),
         extract=bool(value.get("extract") or value.get("extract_last")),
@@ -159,7 +159,7 @@ _CHECKS: dict[str, Any] = {
 
 
 def fill(template: Template, given: str = "", variables: Mapping[str, Any] | None = None) -> Filled:
-    """Return the prompt and the system prompt with values for the variables; `given` is the value of `input`.
+    """Return what a template asks for with values for its variables; `given` is the value of `input`.
 
     What is given and not asked for as `input` follows the prompt. Raises InvalidInput for a missing variable, and for
     one that the template does not have.
@@ -178,10 +178,15 @@ def fill(template: Template, given: str = "", variables: Mapping[str, Any] | Non
     known = {"input": given} | known if not given else known | {"input": given}
     prompt = render(template.prompt, known) if template.prompt else ""
     rest = given if "input" not in wanted else ""
-    return Filled(
-        "\n\n".join(text for text in (prompt, rest) if text),
-        render(template.system, known) if template.system else None,
-    )
+    options = {
+        "model": template.model,
+        "system": render(template.system, known) if template.system else None,
+        "schema": template.schema,
+        "parameters": template.options,
+    }
+    said = "\n\n".join(text for text in (prompt, rest) if text)
+    used = {name: value for name, value in options.items() if value}
+    return Filled(said, used)
 
 
 def is_jinja(text: str) -> bool:

@@ -30,9 +30,9 @@ WRONG: dict[str, Callable[[Any], Any]] = {
     "a message is (role, content)": lambda s: sessions.extend(s, [("user",)]),  # type: ignore[list-item]
     "or a dict with role and content": lambda s: sessions.extend(s, [{"role": "user"}]),
     "title is a text": lambda s: sessions.create(5),  # type: ignore[arg-type]
-    "a temperature of hot": lambda s: sessions.create(temperature="hot"),  # type: ignore[arg-type]
-    "a temperature of nan": lambda s: sessions.create(temperature=float("nan")),
-    "max_tokens is at least 1": lambda s: sessions.create(max_tokens=0),
+    "temperature is a number from 0 to 10, not 'hot'": lambda s: sessions.create(temperature="hot"),  # type: ignore[arg-type]
+    "temperature is a number from 0 to 10, not nan": lambda s: sessions.create(temperature=float("nan")),
+    "max_tokens is a whole number from 1 to": lambda s: sessions.create(max_tokens=0),
     "parameters is an object": lambda s: sessions.create(parameters="x"),  # type: ignore[arg-type]
     '"model" is no parameter': lambda s: sessions.create(parameters={"model": "x"}),
     "no session type": lambda s: sessions.create(session_type="x"),
@@ -48,7 +48,7 @@ WRONG: dict[str, Callable[[Any], Any]] = {
     "there is no prompt": lambda s: chat.ask(s, " \n"),
     "no prompt (a prompt of white": lambda s: list(chat.stream(s, "")),
     '"stream" is no parameter': lambda s: chat.ask(s, "x", parameters={"stream": False}),
-    "a temperature of 99": lambda s: chat.once("x", model="echo/echo", temperature=99),
+    "temperature is a number from 0 to 10, not 99": lambda s: chat.once("x", model="echo/echo", temperature=99),
     "base_url is a text": lambda s: catalog.add_model("lab/x", base_url=5),
     "a price of 2000000000000": lambda s: catalog.add_model("lab/x", cost_per_1k_input_tokens=2 * 10**12),
     "price for input and one for output": lambda s: catalog.add_model("lab/x", cost_per_1k_input_tokens=5),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
+import signal
 import sys
 from importlib import import_module
 from typing import Any
@@ -17,12 +19,14 @@ from llmsess.errors import InvalidInput, LlmsessError
 from llmsess.version import __version__
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses, 128 + the signal's number
+ENDING = ("SIGTERM", "SIGHUP")  # signals that ask the process to end; not every system has them
 
 COMMANDS = {  # name: (module and attribute, short help)
     "project": ("project:project", "Folders of work."),
     "model": ("model:model", "Language models one can call, their servers and prices."),
     "session": ("session:session", "Conversations: list, show, fork, edit, tag, delete."),
     "chat": ("chat:chat", "Send a prompt to a model, in a new or a continued conversation."),
+    "template": ("template:template", "Saved prompts with variables."),
     "search": ("search:search", "Find messages by what they say."),
     "stats": ("stats:stats", "Counts, tokens and cost."),
     "import": ("imports:import_", "Bring in conversations of other tools."),
@@ -68,6 +72,14 @@ class LazyGroup(SuggestingGroup):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+class Terminated(BaseException):
+    """The process was asked to end: a turn is settled on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
 class State:
     """What the root's options say, and the database they lead to."""
 
@@ -100,8 +112,20 @@ def root(ctx: click.Context, db: str | None, debug: bool) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command and exit with its status."""
-    sys.exit(run(sys.argv[1:] if args is None else args))
+    """Run the command and exit with its status, or by the signal that ended it."""
+    for name in ENDING:
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:  # not under nohup
+            signal.signal(getattr(signal, name), _terminate)
+    try:
+        sys.exit(run(sys.argv[1:] if args is None else args))
+    except Terminated as error:
+        signal.signal(error.number, signal.SIG_DFL)
+        os.kill(os.getpid(), error.number)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: the turn is to be settled
+    raise Terminated(number)
 
 
 def run(args: list[str]) -> int:

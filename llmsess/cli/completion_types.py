@@ -1,4 +1,4 @@
-"""What a shell completes sessions, models, projects and tags with. A completion that fails completes nothing."""
+"""What a shell completes names with: of sessions, models, projects, tags. A completion that fails completes nothing."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _QUERIES = {
         "AND substr(lower(provider || '/' || model_name), 1, :length) = :low LIMIT :shown"
     ),
     "project": "SELECT name, '' FROM projects WHERE substr(lower(name), 1, :length) = :low LIMIT :shown",
+    "template": "SELECT name, '' FROM templates WHERE substr(lower(name), 1, :length) = :low LIMIT :shown",
     "tag": "SELECT DISTINCT tag, '' FROM session_tags WHERE substr(tag, 1, :length) = :low LIMIT :shown",
 }  # fmt: skip
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -53,4 +54,4 @@ def _completer(kind: str) -> Completer:
     return complete
 
 
-SESSION, MODEL, PROJECT, TAG = (_completer(kind) for kind in ("session", "model", "project", "tag"))
+SESSION, MODEL, PROJECT, TAG, TEMPLATE = map(_completer, ("session", "model", "project", "tag", "template"))

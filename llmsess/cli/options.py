@@ -125,6 +125,28 @@ def session_filter(options: dict[str, Any]) -> Any:
     )  # fmt: skip
 
 
+_REQUEST = (
+    click.option("--model", "-m", shell_complete=MODEL, help="The model; the session goes on with it."),
+    click.option("--system", "-s", help="The system prompt, with -c of this turn; @FILE reads a file."),
+    click.option(
+        "-o", "--option", "parameters", nargs=2, multiple=True, metavar="NAME VALUE",
+        help="A parameter, with -c of this turn.",
+    ),
+    click.option("--context", metavar="all|last:N", help="What of the conversation is sent: all, or N messages."),
+    click.option("--retries", type=click.IntRange(0), help="How often a refused request is sent again (3)."),
+    click.option("--no-stream", is_flag=True, help="Ask for the reply in one piece."),
+    click.option("--hide-reasoning", "-R", is_flag=True, help="Do not show the model's reasoning."),
+    click.option("--raw", is_flag=True, help="Show Markdown as it comes on a terminal too."),
+)  # fmt: skip
+
+
+def request_options(command: F) -> F:
+    """Add the options that say how a turn is sent and shown."""
+    for option in reversed(_REQUEST):
+        command = option(command)
+    return command
+
+
 def session_argument(command: F) -> F:
     """Add the argument SESSION."""
     return click.argument("reference", metavar="SESSION", shell_complete=SESSION)(command)
@@ -168,7 +190,8 @@ def text_value(text: str | None) -> str | None:
     try:
         return expanded(text[1:]).read_bytes().decode(errors="replace")
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"the file {text[1:]} cannot be read: {getattr(error, 'strerror', error)}") from error
+        reason = getattr(error, "strerror", error)
+        raise InvalidInput(f"the file {text[1:]} cannot be read: {reason}", hint="@@ begins a text with @") from error
 
 
 def edited_text(start: str = "") -> str:

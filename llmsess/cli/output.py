@@ -92,8 +92,9 @@ class Unwritable(LlmsessError):
 
 
 def thought(text: str, *, newline: bool = False) -> None:
-    """Write a piece of a model's reasoning, dimmed, beside the data."""
-    click.echo(click.style(without_controls(text), dim=True), err=True, nl=newline)
+    """Write a piece of a model's reasoning beside the data, dimmed on a terminal."""
+    plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
+    click.echo(without_controls(text) if plain else click.style(without_controls(text), dim=True), err=True, nl=newline)
 
 
 def notice(text: str, **styles: Any) -> None:
@@ -277,6 +278,11 @@ def show_value(key: str, value: str, format: str | None) -> None:
         out(without_controls(value) if is_terminal() else value)
     else:
         show_fields({key: value}, format)
+
+
+def show_text(text: str) -> None:
+    """Write a text as it stands, harmless on a terminal."""
+    out(without_controls(text) if is_terminal() else text, newline=not text.endswith("\n"))
 
 
 def page(text: str) -> None:

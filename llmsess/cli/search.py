@@ -53,7 +53,7 @@ def search(query: tuple[str, ...], format_: str | None, as_json: bool, **given: 
     chosen = chosen_format(format_, as_json)
     rows = [hit._asdict() for hit in found]
     if chosen is None and output.is_terminal():
-        _show(rows)
+        show_hits(rows)
     else:
         output.show_rows(rows, chosen, _LAYOUT, lambda row: row | {key: row[key][:8] for key in _IDS})
     if found.truncated:
@@ -67,7 +67,7 @@ _LAYOUT = output.Layout(
 )  # fmt: skip
 
 
-def _show(rows: list[output.Row]) -> None:
+def show_hits(rows: list[output.Row]) -> None:
     """Write the hits for a person, the matches in colour."""
     for row in rows:
         session, message = (row[key][:8] for key in _IDS)

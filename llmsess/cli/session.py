@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ from llmsess.cli.options import (
     open_database,
     pair,
     recovered,
+    request_options,
     session_argument,
     session_filter,
     session_filters,
@@ -192,10 +194,10 @@ def edit(message: str, text: str | None, reference: str | None, format_: str | N
 @session.command()
 @session_argument
 @click.option("--at", metavar="MESSAGE", help="The prompt to send again; the last if not given.")
-@click.option("--model", "-m", shell_complete=MODEL, help="Another model, as provider/name.")
+@request_options
 @format_options
 @database
-def retry(reference: str, at: str | None, model: str | None, format_: str | None, as_json: bool) -> None:
+def retry(reference: str, at: str | None, format_: str | None, as_json: bool, **given: Any) -> None:
     """Send the last prompt again; the new reply is a branch beside the old one.
 
     \b
@@ -203,15 +205,10 @@ def retry(reference: str, at: str | None, model: str | None, format_: str | None
       llmsess session retry @last -m openai/gpt-5-mini
     """
     from llmsess import chat
-    from llmsess.cli.chat import Printer
+    from llmsess.cli import replying, sending
 
-    chosen = chosen_format(format_, as_json)
-    printer = None if chosen == "json" else Printer()
-    reply = chat.retry(reference, at, model=model, on_delta=printer)
-    if printer is None:
-        output.show_json(conversation.reply_json(reply))
-    else:
-        printer.finish(reply.content)
+    send = functools.partial(chat.retry, reference, at, **sending.request(given))
+    replying.show(send, sending.display(given, as_json=chosen_format(format_, as_json) == "json"))
 
 
 @session.command()

@@ -1,0 +1,141 @@
+"""A reply on its way to a person or a program: its pieces as they come, the waits before it, and what is said after."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llmsess import codeblocks, prices, schemas
+from llmsess.cli import conversation, markdown, output
+from llmsess.errors import LostReply, UnusableReply
+from llmsess.models import Message
+from llmsess.providers import Delta
+from llmsess.retrying import Wait
+from llmsess.texts import without_controls
+
+CUT = ("length", "max_tokens")  # finish reasons of a reply that ended at a limit of tokens
+
+
+@dataclass(frozen=True)
+class Display:
+    """How a reply is shown: as JSON, or its text; `extract` only its last code block, `schema` only its JSON value."""
+
+    as_json: bool = False
+    extract: bool = False
+    schema: Any = None
+    hide_reasoning: bool = False
+    raw: bool = False
+
+    @property
+    def streams(self) -> bool:
+        """Return whether the text is shown as it comes."""
+        return not (self.as_json or self.extract or self.schema)
+
+
+class Printer:
+    """Writes the pieces of a reply as they come: the text to standard output, the reasoning, dimmed, beside it."""
+
+    def __init__(self, display: Display) -> None:
+        self.display = display
+        self.rendered = markdown.Live() if display.streams and not display.raw and markdown.is_wanted() else None
+        self.wrote = self.thinking = False
+        self.last = ""
+
+    def __call__(self, delta: Delta) -> None:
+        if delta.reasoning and not (self.display.hide_reasoning or self.display.as_json):
+            self.break_off()
+            output.thought(delta.reasoning)
+            self.thinking, self.last = True, "\n"
+        if delta.text and self.display.streams:
+            self.write(delta.text)
+
+    def write(self, text: str) -> None:
+        """Write a piece of the text."""
+        if self.thinking:
+            output.thought("", newline=True)
+            self.thinking = False
+        shown = without_controls(text) if output.is_terminal() else text
+        if self.rendered is not None:
+            self.rendered.write(shown)
+        else:
+            output.out(shown, newline=False)
+        self.wrote, self.last = True, text
+
+    def break_off(self) -> None:
+        """End the line that the text has begun, and leave what is there as it is."""
+        if self.rendered is not None:
+            self.rendered.leave()
+        if self.wrote and not self.last.endswith("\n"):
+            output.out()
+            self.last = "\n"
+
+    def finish(self, content: str) -> None:
+        """End the line; write the whole text where it did not come in pieces."""
+        if not self.wrote and content:
+            self.write(content)
+        if self.thinking:
+            output.thought("", newline=True)
+        if self.rendered is not None:
+            self.rendered.finish()
+        elif not self.last.endswith("\n"):
+            output.out()
+
+
+def show(send: Callable[..., Message], display: Display) -> Message:
+    """Take a turn, `send(on_delta=, on_wait=)`, show its reply and return it; raises what the turn does."""
+    printer = Printer(display)
+    try:
+        reply = send(on_delta=printer, on_wait=_waiting)
+    except BaseException as error:
+        printer.break_off()
+        if isinstance(error, LostReply):
+            output.out(error.content)
+        raise
+    if display.streams:
+        printer.finish(reply.content)
+    else:
+        _show_whole(reply, display)
+    for text in _afterwords(reply):
+        output.notice(text, dim=True)
+    return reply
+
+
+def _show_whole(reply: Message, display: Display) -> None:
+    """Write a reply that is shown when it is whole; raises UnusableReply where it has no code block to extract."""
+    parts: dict[str, Any] = {}
+    if display.schema:
+        parts["data"] = schemas.value(reply.content, display.schema)
+    if display.extract:
+        parts["code"] = codeblocks.last(reply.content)
+        if parts["code"] is None:
+            raise UnusableReply("has no code block", reply.content)
+    if display.as_json:
+        output.show_json(conversation.reply_json(reply) | parts)
+    elif display.schema:
+        output.show_json(parts["data"])
+    else:
+        output.show_text(parts["code"])
+
+
+def _waiting(wait: Wait) -> None:
+    attempt = f"attempt {wait.attempt + 1} of {wait.attempts}"
+    output.notice(f"{wait.error.message}; trying again in {wait.seconds:.1f} s ({attempt}, Ctrl-C stops)", fg="yellow")
+
+
+def _afterwords(reply: Message) -> list[str]:
+    """Return what a person should know of a reply."""
+    said = []
+    if reply.finish_reason in CUT:
+        said.append("The reply was cut at the limit of tokens; -o max_tokens N sets it.")
+    if reply.model and reply.__data__["id"] is not None and prices.first_unpriced(reply):
+        name = reply.model.reference
+        said.append(f"No price is known for {name}, so its cost is unknown; to set one: llmsess model price {name}")
+    return said
+
+
+def is_conversation_possible() -> bool:
+    """Return whether a person sits at a terminal, and can type."""
+    ends = (sys.stdin, sys.stdout if sys.stdout and sys.stdout.isatty() else sys.stderr)
+    return all(stream is not None and stream.isatty() for stream in ends)
