@@ -350,7 +350,7 @@ def default_model() -> str | None:
     return str(row.value) if row else None
 
 
-def set_default_model(reference: str) -> str:
+def set_default_model(reference: str | LanguageModel) -> str:
     """Make a model the default of this database and return its reference."""
     model = model_named(reference)
     with database.atomic():

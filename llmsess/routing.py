@@ -12,6 +12,7 @@ from typing import Any
 from llmsess import catalog, contexts, door, providers, request_parameters
 from llmsess.errors import InvalidInput, MissingKey, NotFound
 from llmsess.models import LanguageModel, Session
+from llmsess.prices import OFFLINE
 from llmsess.providers import Provider, Request
 from llmsess.retrying import RETRIES
 from llmsess.rows import get_row
@@ -55,17 +56,43 @@ class Route:
     api_key: str | None
 
 
-def route(model: str | LanguageModel, *, keep: bool = True) -> Route:
-    """Return where turns for the model go; raises InvalidInput, NotFound, MissingKey, MissingExtra.
+def callable_model(model: str | LanguageModel, *, keep: bool = True) -> LanguageModel:
+    """Return the model that can be called under that reference, alias, or name that only one has.
 
-    A model that is not stored yet is stored only if its provider exists, or is an own server, and not at all where it
-    is not to be kept. A name without a provider is an alias, or the one model of that name.
+    One that is not stored yet is stored only if its provider exists, or is an own server, and not at all where it is
+    not to be kept. Raises InvalidInput, Ambiguous, NotFound.
     """
     try:
-        stored = catalog.get_model(model)
+        found = catalog.get_model(model)
     except NotFound:
         assert isinstance(model, str)
-        stored = _new_model(model if "/" in model else catalog.guessed(model, providers.usable()), keep)
+        found = _new_model(model if "/" in model else catalog.guessed(model, providers.usable()), keep)
+    providers.get(found.provider, compatible=found.base_url is not None)
+    return found
+
+
+def servers() -> list[str]:
+    """Return the providers whose servers can be asked for their models now, own servers included, by name."""
+    own = {row.provider for row in catalog.find_models() if row.base_url}
+    return sorted(own.union(providers.usable()) - set(OFFLINE))
+
+
+def offered(reference: str) -> list[str]:
+    """Return the references of the models that the server of a provider, or of a stored model, offers, sorted.
+
+    Raises InvalidInput, NotFound, ProviderError.
+    """
+    name = reference.partition("/")[0]
+    own = catalog.get_model(reference) if "/" in reference else catalog.server_of(name)
+    provider = providers.get(name, compatible=own is not None)
+    key, _ = providers.key_for(provider, own.api_key_env if own else None)
+    names = provider.models(base_url=own.base_url if own else None, api_key=key)
+    return sorted(f"{name}/{model}" for model in names)
+
+
+def route(model: str | LanguageModel, *, keep: bool = True) -> Route:
+    """Return where turns for the model go; raises as `callable_model()`, and MissingKey, MissingExtra."""
+    stored = callable_model(model, keep=keep)
     provider = providers.get(stored.provider, compatible=stored.base_url is not None)
     own_server = stored.base_url is not None and stored.api_key_env is None
     key, variable = providers.key_for(provider, stored.api_key_env)

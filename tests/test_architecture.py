@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "settling": LOW | {"door", "parts", "prices", "providers", "recording", "sessions", "writing"},
     "retrying": {"errors", "providers"},
     "contexts": LOW | {"prices", "providers", "writing"},
-    "routing": LOW | {"catalog", "contexts", "door", "providers", "request_parameters", "retrying"},
+    "routing": LOW | {"catalog", "contexts", "door", "prices", "providers", "request_parameters", "retrying"},
     "attachments": LOW | {"providers", "sessions"},
     "schemas": LOW | {"codeblocks", "door"},
     "templates": LOW | {"door", "request_parameters", "schemas"},

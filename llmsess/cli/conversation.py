@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from llmsess import sessions, tree
 from llmsess.cli import output, table
@@ -10,6 +11,9 @@ from llmsess.cli.output import Row, cost_usd, iso, local_time, money, number, st
 from llmsess.db import database
 from llmsess.models import LanguageModel, Message, Session
 from llmsess.texts import one_line, without_controls
+
+if TYPE_CHECKING:
+    from llmsess.attachments import Stored
 
 SESSIONS = output.Layout(
     {"id": "id", "title": "title", "model": "model", "messages": "messages", "tokens": "tokens", "cost": "cost",
@@ -189,11 +193,42 @@ def message_lines(message: Message, models: dict[int, str]) -> list[str]:
         lines.append(style(output.prose(message.reasoning), dim=True, italic=True))
     if message.content:
         lines.append(output.prose(message.content))
+    lines += [_attachment_line(found) for found in _attached(message)]
     if message.tool_text:
         lines.append(style(without_controls(message.tool_text), fg="yellow"))
     if message.error:
         lines.append(style(f"({one_line(message.error, 300)})", fg="red"))
     return lines
+
+
+ATTACHMENTS = output.Layout(
+    {"message": "message", "name": "name", "media_type": "type", "size_bytes": "bytes"}, flexible="name"
+)
+
+
+def attachment_json(found: Stored) -> Row:
+    """Return an attachment as the object that `session attachments --json` has."""
+    return {
+        "message": found.message,
+        "position": found.position,
+        "name": found.name,
+        "media_type": found.media_type,
+        "size_bytes": found.size_bytes,
+        "sha256": found.sha256,
+    }
+
+
+def _attached(message: Message) -> list[Stored]:
+    if message.parts is None:
+        return []
+    from llmsess import attachments  # here: few conversations have any
+
+    return attachments.of_message(message)
+
+
+def _attachment_line(found: Stored) -> str:
+    kind = found.media_type or "unknown"
+    return style(f"[{one_line(found.name or kind, 80)}, {kind}, {found.size_bytes:,} bytes]", fg="blue")
 
 
 def session_markdown(messages: Sequence[Message], row: Row) -> str:
@@ -204,6 +239,7 @@ def session_markdown(messages: Sequence[Message], row: Row) -> str:
         parts.append(f"## {message.role}{f' · {moment}' if moment else ''}")
         parts += [f"> {line}" for line in [(message.reasoning or "").replace("\n", "\n> ")] if line]
         parts += [message.content] if message.content else []
+        parts += [f"*{found.name or found.media_type}*" for found in _attached(message)]
         if message.tool_text:
             parts.append(f"````\n{message.tool_text}\n````")
     return "\n\n".join(map(without_controls, parts))

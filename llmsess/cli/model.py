@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from llmsess import catalog, prices, providers
+from llmsess import catalog, prices, providers, routing
 from llmsess.cli import SuggestingGroup, output
 from llmsess.cli.completion_types import MODEL
 from llmsess.cli.options import (
@@ -20,7 +20,7 @@ from llmsess.cli.options import (
     one_page,
     yes_option,
 )
-from llmsess.errors import InvalidInput, NotFound
+from llmsess.errors import InvalidInput, NotFound, ProviderError
 from llmsess.models import LanguageModel
 
 PER_MILLION = 1_000_000  # USD per million tokens are that many nano-USD per thousand
@@ -47,6 +47,7 @@ def _json(row: LanguageModel) -> output.Row:
         "cached_usd_per_million": _price(row.cost_per_1k_cached_tokens),
         "parameters": row.parameters,
         "is_active": row.is_active,
+        "aliases": list(catalog.aliases(row)),
     }
 
 
@@ -105,23 +106,26 @@ def add(reference: str, model_version: str | None, format_: str | None, as_json:
 
 
 @model.command("list")
-@click.option("--remote", metavar="PROVIDER", help="Ask this provider's server for its models.")
+@click.option(
+    "--remote", metavar="[PROVIDER]", is_flag=False, flag_value="", help="Ask this provider's server, or all there are."
+)
 @click.option("--removed", is_flag=True, help="The removed ones too.")
 @list_options
 @format_options
 @database
 def list_(remote: str | None, removed: bool, format_: str | None, as_json: bool, **paging: Any) -> None:
-    """List the models of this database, or those that a server offers.
+    """List the models of this database, or those that servers offer.
 
     \b
     Examples:
       llmsess model list
+      llmsess model list --remote
       llmsess model list --remote ollama
     """
     chosen = chosen_format(format_, as_json)
     if remote is not None:
-        names = [f"{remote.partition('/')[0]}/{name}" for name in _remote(remote)]
-        output.show_rows([{"model": name} for name in one_page(sorted(names), str, **paging)], chosen)
+        names = routing.offered(remote) if remote else _offered_anywhere()
+        output.show_rows([{"model": name} for name in one_page(names, str, **paging)], chosen)
         return
     found = sorted(catalog.find_models(removed=removed), key=lambda row: row.reference)
     output.show_rows([_json(row) for row in one_page(found, lambda row: row.reference, **paging)], chosen, _LAYOUT)
@@ -134,13 +138,15 @@ _LAYOUT = output.Layout(
 )  # fmt: skip
 
 
-def _remote(name: str) -> list[str]:
-    """Return the models that the server of a provider, or of a stored model, offers."""
-    stored = catalog.get_model(name) if "/" in name else None
-    own = stored or next((row for row in catalog.find_models() if row.provider == name and row.base_url), None)
-    provider = providers.get(name.partition("/")[0], compatible=own is not None)
-    key, _ = providers.key_for(provider, own.api_key_env if own else None)
-    return provider.models(base_url=own.base_url if own else None, api_key=key)
+def _offered_anywhere() -> list[str]:
+    """Return the models of all servers that can be asked; says which have not answered."""
+    names: list[str] = []
+    for name in routing.servers():
+        try:
+            names += routing.offered(name)
+        except ProviderError as error:
+            output.notice(f"Warning: {name}: {error}", fg="yellow")
+    return sorted(names)
 
 
 @model.command()
@@ -202,15 +208,33 @@ def default(reference: str | None, format_: str | None, as_json: bool) -> None:
     Example:
       llmsess model default ollama/llama3.2
     """
-    if reference is not None:
-        name = catalog.split_reference(reference)[0]
-        providers.get(name, compatible=catalog.server_of(name) is not None)
-        chosen: str | None = catalog.set_default_model(reference)
-    else:
-        chosen = catalog.default_model()
+    chosen = catalog.set_default_model(routing.callable_model(reference)) if reference else catalog.default_model()
     if chosen is None:
         raise InvalidInput("no default model is set", hint="llmsess model default PROVIDER/NAME")
     output.show_value("model", chosen, chosen_format(format_, as_json))
+
+
+@model.command()
+@click.argument("name", required=False)
+@click.argument("reference", metavar="[MODEL]", required=False, shell_complete=MODEL)
+@click.option("--remove", is_flag=True, help="Forget this alias.")
+@format_options
+@database
+def alias(name: str | None, reference: str | None, remove: bool, format_: str | None, as_json: bool) -> None:
+    """Make NAME mean a model, or list the aliases.
+
+    \b
+    Examples:
+      llmsess model alias fast openai/gpt-5-mini
+      llmsess chat "why is the sky blue?" -m fast
+      llmsess model alias fast --remove
+    """
+    if remove:
+        catalog.remove_alias(name or "")
+    elif name is not None and reference is not None:
+        catalog.set_alias(name, routing.callable_model(reference))
+    rows = [{"alias": word, "model": model} for word, model in catalog.aliases().items() if name in (None, word)]
+    output.show_rows(rows, chosen_format(format_, as_json))
 
 
 @model.command()

@@ -211,6 +211,28 @@ def retry(reference: str, at: str | None, format_: str | None, as_json: bool, **
     replying.show(send, sending.display(given, as_json=chosen_format(format_, as_json) == "json"))
 
 
+@session.command("attachments")
+@session_argument
+@click.option("--output", "-o", "folder", metavar="FOLDER", help="Write them into this folder, made if new.")
+@format_options
+@database
+def attachments_(reference: str, folder: str | None, format_: str | None, as_json: bool) -> None:
+    """List what was attached to a conversation's messages, or write it into a folder.
+
+    \b
+    Examples:
+      llmsess session attachments @last
+      llmsess session attachments @last -o pictures
+    """
+    from llmsess import attachments
+
+    if folder is not None:
+        for path in attachments.save(reference, folder):
+            output.notice(f"Wrote {path}")
+    rows = [conversation.attachment_json(found) for found in attachments.of_session(reference)]
+    output.show_rows(rows, chosen_format(format_, as_json), conversation.ATTACHMENTS)
+
+
 @session.command()
 @session_argument
 @click.argument("title")
