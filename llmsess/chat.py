@@ -222,6 +222,7 @@ class Exchange:
     """One turn of one session; `reply` is its message, settled once `run()` is exhausted."""
 
     reply: Message
+    call_id: int | None  # the ledger's row of the attempt that has no end yet
 
     def __init__(self, session: Session, options: Options, on_wait: OnWait | None = None) -> None:
         self.session, self.options = session, options
@@ -232,11 +233,11 @@ class Exchange:
     def run(self, prompt: Prompt | None, *, after: Message | None = None, origin: str = "human") -> Generator[Delta]:
         """Write ahead, send, yield the deltas, settle. `after` is the stored prompt to answer where prompt is None."""
         request = self.write_ahead(prompt, after, origin)
-        crashpoints.reach("turn.written")
         recorder = Recorder(self.reply)
         outcome = Outcome("complete", "ok")
         send = functools.partial(self.attempt, request, recorder)
         try:
+            crashpoints.reach("turn.written")
             recorder.start()
             for item in retrying.answers(send, self.options.retries, self.refused):
                 if isinstance(item, Reply):
@@ -250,7 +251,8 @@ class Exchange:
             outcome = Outcome("failed", "error", error=error)
             raise
         except BaseException as error:  # Ctrl-C, a closed generator, a bug: what came is kept
-            outcome = Outcome("interrupted", "cancelled", note=_NOTES.get(type(error), type(error).__name__))
+            if outcome.reply is None:
+                outcome = Outcome("interrupted", "cancelled", note=_NOTES.get(type(error), type(error).__name__))
             raise
         finally:
             recorder.stop()
@@ -296,8 +298,10 @@ class Exchange:
 
     def refused(self, wait: Wait) -> None:
         """Commit that an attempt was refused, and tell that there will be another."""
+        assert self.call_id is not None
         with database.atomic():
             update_row(Call, self.call_id, **call_error(wait.error), outcome="error", ended_at=now())
+        self.call_id = None
         crashpoints.reach("turn.waiting")
         self.on_wait(wait)
 
@@ -309,10 +313,20 @@ class Exchange:
         if self.overrides:
             message["metadata"] = (message.get("metadata") or {}) | {"sent_with": self.overrides}
         try:
-            store(self.reply, self.call_id, message, call)
+            self.store(message, call)
         except _UNSTORABLE as error:
             raise UnsavedReply(str(keep_aside(self.reply.uuid, message)), str(error)) from error
         self.reply.__data__.update(message)
+
+    def store(self, message: dict[str, Any], call: dict[str, Any]) -> None:
+        """Commit the end of the turn, also where a signal comes in the middle of that."""
+        try:
+            store(self.reply, self.call_id, message, call)
+        except Exception:
+            raise
+        except BaseException:
+            store(self.reply, self.call_id, message, call)
+            raise
 
 
 # Recovery

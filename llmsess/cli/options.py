@@ -65,7 +65,8 @@ def recovered() -> list[Any]:
         title = f" ({session.title})" if session.title else ""
         output.notice(
             f"A reply in session {session.uuid[:8]}{title} was interrupted; what came is kept. "
-            f"Go on with: llmsess chat --session {session.uuid[:8]} PROMPT"
+            f"Go on with: llmsess chat --session {session.uuid[:8]} PROMPT, "
+            f"or ask again with: llmsess session retry {session.uuid[:8]}"
         )
     return messages
 
