@@ -48,7 +48,10 @@ class Attachment:
         return block | ({"title": self.name} if self.name else {})
 
 
-def load(source: Attachment | str | os.PathLike[str], media_type: str | None = None) -> Attachment:
+Source = Attachment | str | os.PathLike[str]  # what can be attached: bytes, a path, a URL
+
+
+def load(source: Source, media_type: str | None = None) -> Attachment:
     """Return what a path or an http(s) URL holds; its type is told by its bytes, then by its name, unless given.
 
     Raises InvalidInput where there is nothing, or too much, ProviderError where a URL does not answer.
@@ -56,7 +59,7 @@ def load(source: Attachment | str | os.PathLike[str], media_type: str | None = N
     if isinstance(source, Attachment):
         return source
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
-        data, name, said = providers.download(source, MAX_BYTES)
+        data, name, said = providers.fetch(source, MAX_BYTES)
         known = media_type or _sniffed(data) or said
     else:
         path = expanded(source)
@@ -122,7 +125,7 @@ class Stored:
 
 
 _OF_MESSAGE = """
-    SELECT mb.position, b.media_type, b.size_bytes, b.sha256 FROM message_blobs mb JOIN blobs b ON b.id = mb.blob_id
+    SELECT mb.position, b.size_bytes, b.sha256, b.media_type FROM message_blobs mb JOIN blobs b ON b.id = mb.blob_id
     WHERE mb.message_id = ? ORDER BY mb.position
 """
 
@@ -131,20 +134,22 @@ def of_message(message: Message) -> list[Stored]:
     """Return the attachments of a message, in its order."""
     if message.parts is None:
         return []
-    names = dict(_named(message.parts))
-    rows = database.execute_sql(_OF_MESSAGE, (message.id,)).fetchall()
-    return [Stored(message.uuid, position, names.get(position), *facts) for position, *facts in rows]
+    named, found = dict(_named(message.parts)), []
+    for position, size_bytes, sha256, media_type in database.execute_sql(_OF_MESSAGE, (message.id,)).fetchall():
+        name, said = named.get(position, (None, None))
+        found.append(Stored(message.uuid, position, name, said or media_type, size_bytes, sha256))
+    return found
 
 
-def _named(part: Any) -> Iterator[tuple[int, str | None]]:
-    """Yield the position and the name of each attachment that a message's parts refer to."""
+def _named(part: Any) -> Iterator[tuple[int, tuple[str | None, str | None]]]:
+    """Yield the position of each attachment that a message's parts refer to, with its name and type there."""
     if isinstance(part, list):
         for inner in part:
             yield from _named(inner)
     elif isinstance(part, dict):
         source = part.get("source")
         if isinstance(source, dict) and isinstance(source.get("data"), list):
-            yield source["data"][1], part.get("title")
+            yield source["data"][1], (part.get("title"), source.get("media_type"))
         elif "json" not in part:
             yield from _named(list(part.values()))
 

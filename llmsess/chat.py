@@ -18,7 +18,7 @@ from typing import Any
 
 from llmsess import attachments as files
 from llmsess import contexts, crashpoints, door, owners, retrying, schemas, sessions, texts
-from llmsess.attachments import Attachment
+from llmsess.attachments import Source
 from llmsess.db import TROUBLES, database
 from llmsess.errors import Conflict, InvalidInput, NotFound, ProviderError, UnsavedReply, UnusableReply
 from llmsess.models import Call, Message, Session, now, parse_time, time_text
@@ -43,7 +43,7 @@ Prompt = str | list[Any]  # a text, or a text and what is attached to it as bloc
 
 
 def ask(
-    session: str | Session, prompt: str, *, attachments: Sequence[Attachment | str] = (),
+    session: str | Session, prompt: str, *, attachments: Sequence[Source] = (),
     on_delta: OnDelta | None = None, on_wait: OnWait | None = None, **options: Any,
 ) -> Message:  # fmt: skip
     """Send a prompt at the session's head and return the settled reply.
@@ -68,7 +68,7 @@ def ask(
     return reply
 
 
-def _prompt(prompt: Any, attachments: Sequence[Attachment | str] = ()) -> Prompt:
+def _prompt(prompt: Any, attachments: Sequence[Source] = ()) -> Prompt:
     """Return what is to be sent; raises InvalidInput where it says nothing."""
     text = door.text(prompt, "a prompt")
     blocks = [files.load(one).block() for one in attachments]
@@ -79,7 +79,7 @@ def _prompt(prompt: Any, attachments: Sequence[Attachment | str] = ()) -> Prompt
 
 
 def stream(
-    session: str | Session, prompt: str, *, attachments: Sequence[Attachment | str] = (), **options: Any
+    session: str | Session, prompt: str, *, attachments: Sequence[Source] = (), **options: Any
 ) -> Generator[str]:
     """Send a prompt at the session's head and yield the reply's text as it comes; raises as `ask()`, from the first on.
 
@@ -143,7 +143,7 @@ def context(session: str | Session, **options: Any) -> Context:
     """Return what would be sent of the session with its next prompt; raises as `ask()`, and sends nothing."""
     found, asked = sessions.get(session), Options(**options)
     way, request = prepare(asked, found)
-    turns = [] if found.head_id is None else contexts.turns_to(found.head_id, asked.context)
+    turns = contexts.kept([] if found.head_id is None else contexts.turns_to(found.head_id), asked.context)
     size = contexts.length(way.model, way.provider, replace(request, turns=turns), look_up=True)
     answered = [message.input_tokens for message in sessions.path(found) if message.input_tokens is not None]
     return Context(
@@ -160,7 +160,7 @@ def _drained(turn: Exchange, prompt: Prompt | None, on_delta: OnDelta | None, **
 
 
 def once(
-    prompt: str, *, attachments: Sequence[Attachment | str] = (), earlier: Sequence[Turn] = (),
+    prompt: str, *, attachments: Sequence[Source] = (), earlier: Sequence[Turn] = (),
     on_delta: OnDelta | None = None, on_wait: OnWait | None = None, **options: Any,
 ) -> Message:  # fmt: skip
     """Send a prompt without a session, store nothing of it, and return the reply as a message that is no row.
@@ -182,7 +182,7 @@ def once(
     return reply
 
 
-def turn_of(prompt: str, attachments: Sequence[Attachment | str] = ()) -> Turn:
+def turn_of(prompt: str, attachments: Sequence[Source] = ()) -> Turn:
     """Return a prompt with what is attached to it as a turn, for `once(earlier=)`; raises as `ask()`."""
     said = _prompt(prompt, attachments)
     return Turn("user", prompt, None if isinstance(said, str) else said)

@@ -6,6 +6,7 @@ code have on average. A conversation is refused only where it is surely too long
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,18 +35,20 @@ def last(choice: str | None) -> int | None:
 
 
 def turns_to(message_id: int, choice: str | None = None) -> list[Turn]:
-    """Return what of the path to a message, its prompt, is sent: all, or with last:N so many messages before it.
-
-    A cut conversation begins with what a person said, as servers want it.
-    """
+    """Return what of the path to a message, its prompt, is sent: all, or with last:N so many messages before it."""
     turns = [Turn(*said) for said in context_to(message_id)]
-    kept = last(choice)
-    if kept is None or kept + 1 >= len(turns):
+    return [*kept(turns[:-1], choice), *turns[-1:]]
+
+
+def kept(turns: list[Turn], choice: str | None) -> list[Turn]:
+    """Return what is kept of a conversation before the next prompt.
+
+    One that is cut begins with what a person said, as servers want it.
+    """
+    count = last(choice)
+    if count is None or count >= len(turns):
         return turns
-    turns = turns[len(turns) - kept - 1 :]
-    while turns[0].role == "assistant":
-        del turns[0]
-    return turns
+    return list(itertools.dropwhile(lambda turn: turn.role == "assistant", turns[len(turns) - count :]))
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ def parse(definition: str) -> Template:
     try:
         value = yaml.load(definition, _plain_loader())
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InvalidInput(f"the template is no YAML: {' '.join(str(error).split())}") from error
+        hint = "a text with colons or braces goes under prompt: |"
+        raise InvalidInput(f"the template is no YAML: {' '.join(str(error).split())}", hint=hint) from error
     if isinstance(value, str):
         value = {"prompt": value}
     if not isinstance(value, dict) or not value or too_deep(definition, value):
@@ -202,7 +203,7 @@ def names(text: str) -> set[str]:
     from jinja2 import meta
 
     try:
-        return meta.find_undeclared_variables(_environment().parse(text))
+        return meta.find_undeclared_variables(_environment().parse(text)).difference(_GLOBALS)
     except (jinja2.TemplateSyntaxError, RecursionError) as error:
         where = f" in line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
         raise InvalidInput(f"the template is wrong{where}: {one_line(str(error), 200)}") from error
@@ -257,6 +258,7 @@ def _environment() -> Any:
             return getattr(obj, "__name__", "") not in _PADDING and super().is_safe_callable(obj)
 
     environment = Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment.globals = {name: environment.globals[name] for name in _GLOBALS}
     for name in ("center", "indent", "format", "wordwrap"):
         environment.filters.pop(name)
     return environment
@@ -270,8 +272,9 @@ _CAUSES = (
     MemoryError,
     RecursionError,
 )  # in a template's own doing
+_GLOBALS = ("range", "dict", "namespace")  # what a template may use beside its variables
 _PADDING = (  # a word of theirs makes gigabytes
-    "center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "lipsum",
+    "center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map",
 )  # fmt: skip
 
 

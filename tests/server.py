@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if "models" in self.server.answers:
             kind, data, status, headers = self.server.answers["models"]
-            self.raw(status, data.replace(b"AUTH", self.headers["Authorization"].encode()), kind, headers)
+            self.raw(status, data.replace(b"AUTH", (self.headers["Authorization"] or "").encode()), kind, headers)
             return
         models = [{"id": name, "object": "model", "created": 1, "owned_by": "test"} for name in ("small", "large")]
         self.answer(200, {"object": "list", "data": models})

@@ -17,7 +17,7 @@ from llmsess.providers.base import Delta, Provider, Reply, Request, Turn
 from llmsess.providers.media import is_text
 
 __all__ = [
-    "Delta", "Provider", "Reply", "Request", "Turn", "describe", "download", "get", "has_key",
+    "Delta", "Provider", "Reply", "Request", "Turn", "describe", "fetch", "get", "has_key",
     "is_text", "key_for", "names", "usable",
 ]  # fmt: skip
 
@@ -47,11 +47,11 @@ _TABLE: dict[str, tuple[str, str | None, str | None]] = {
 _SDKS = {OPENAI: "openai", ANTHROPIC: "anthropic"}
 
 
-def download(url: str, limit_bytes: int) -> tuple[bytes, str, str | None]:
-    """Return the bytes of a URL, its name and the media type that the server says; see download.py."""
-    from llmsess.providers.download import download as fetched  # here: few prompts need it
+def fetch(url: str, limit_bytes: int) -> tuple[bytes, str, str | None]:
+    """Return the bytes of a URL, its name and the media type that the server says; raises as `download()` does."""
+    from llmsess.providers.download import download  # here: few prompts need it
 
-    return fetched(url, limit_bytes)
+    return download(url, limit_bytes)
 
 
 def names() -> list[str]:
