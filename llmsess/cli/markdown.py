@@ -10,19 +10,28 @@ import functools
 import io
 import os
 import re
-import shutil
+import sys
 from typing import Any
 
 from llmsess.cli import output
+from llmsess.texts import without_controls
 
-_CLEAR = "\r\x1b[J"  # to the first column, and clear what is from there on
-_BACK = "\x1b[{}A" + _CLEAR  # so many lines up before
+_CLEAR = "\r\x1b[K"  # this line; each on its own: some terminals keep a screen that is cleared at once, as scrolled off
+_UP = "\x1b[A"
 _WORST = 2  # columns of one character
 
 
 def is_wanted() -> bool:
     """Return whether standard output is a terminal that can go back over its lines."""
     return output.is_terminal() and os.environ.get("TERM", "xterm") not in ("dumb", "unknown", "")
+
+
+def _size() -> os.terminal_size:
+    """Return what the terminal is, whatever COLUMNS says: only that tells where its lines are."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno())
+    except (OSError, ValueError):
+        return os.terminal_size((80, 0))  # nothing fits there, so that nothing is taken back
 
 
 def rendered(text: str, columns: int) -> str:
@@ -33,7 +42,9 @@ def rendered(text: str, columns: int) -> str:
     plain = bool(os.environ.get("NO_COLOR"))
     console = Console(file=buffer, force_terminal=True, width=columns, no_color=plain, legacy_windows=False)
     console.print(_markdown()(text, hyperlinks=False, code_theme="ansi_dark"))
-    return "\n".join(line.rstrip(" ") for line in buffer.getvalue().strip("\n").split("\n"))
+    lines = [line.rstrip(" ") for line in buffer.getvalue().split("\n")]
+    seen = [bool(without_controls(line).strip()) for line in lines]  # code has lines of padding around it
+    return "\n".join(lines[seen.index(True) : len(seen) - seen[::-1].index(True)]) if any(seen) else ""
 
 
 @functools.cache
@@ -105,7 +116,7 @@ class Live:
         """Show a piece; where it ends a block, show that rendered."""
         if not self.text:
             text = text.lstrip("\n")
-            self.size, self.resized = shutil.get_terminal_size(), False
+            self.size, self.resized = _size(), False
         output.out(text, newline=False)
         self.text += text
         if "\n" in text and not _is_open_code(self.text):
@@ -122,12 +133,12 @@ class Live:
 
     def _erase(self) -> bool:
         """Take back what is shown as it came, and return whether that could be done."""
-        size, before = shutil.get_terminal_size(), self.size
+        size, before = _size(), self.size
         rows = None if self.resized else height(self.text, size.columns)
         self.size, self.resized = size, size != before
         if self.resized or rows is None or rows >= size.lines:
             return False
-        output.out(_BACK.format(rows - 1) if rows > 1 else _CLEAR, newline=False)
+        output.out(_CLEAR + (_UP + _CLEAR) * (rows - 1), newline=False)
         return True
 
     def leave(self) -> None:
