@@ -92,7 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
         key = self.headers.get("Authorization") or self.headers["x-api-key"]
         self.server.requests.append(body | {"_key": key, "_path": self.path})
         model = body["model"]
-        if model in self.server.answers:
+        if self.path == "/api/chat":
+            self.native(model, body)
+        elif model in self.server.answers:
             kind, data, status, headers = self.server.answers[model]
             headers = {name: value.replace("AUTH", key) for name, value in headers.items()}
             self.raw(status, data.replace(b"AUTH", key.encode()), kind, headers)
@@ -127,6 +129,20 @@ class _Handler(BaseHTTPRequestHandler):
         refused = self.server.refusals.get(model, 0)
         self.server.refusals[model] = refused + 1
         return refused < int(model.split("-")[1])
+
+    def native(self, model: str, body: dict[str, Any]) -> None:
+        """Answer as Ollama's own API does: a JSON object a line."""
+        if model in FAILURES:
+            self.answer(FAILURES[model][0], {"error": "no"})
+            return
+        words = self.said(body) if body["stream"] else ["".join(self.said(body))]
+        if model == "early":
+            words = words[:2]
+        said = [{"model": model, "message": {"role": "assistant", "content": word}, "done": False} for word in words]
+        last = {"model": model, "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
+        figures = {"prompt_eval_count": 11, "eval_count": 7, "total_duration": 5}
+        lines = said if model == "early" else [*said, last | figures]
+        self.raw(200, "".join(f"{json.dumps(line)}\n" for line in lines).encode(), "application/x-ndjson")
 
     # Anthropic's messages
 

@@ -62,7 +62,9 @@ def test_the_documented_keys_are_those_that_are_printed(run: Command) -> None:
     assert ", ".join(SESSION_KEYS) in page
     assert ", ".join(MESSAGE_KEYS) in page
     run("chat", "x", "-m", "echo/echo")
-    for args in (["stats", "summary"], ["model", "show", "echo/echo"], ["project", "create", "p"]):
+    run("template", "add", "t", "--prompt", "hi")
+    shown = ["stats summary", "model show echo/echo", "project create p", "template show t"]
+    for args in map(str.split, shown):
         assert ", ".join(json.loads(run(*args, "--json").out)) in page, args
 
 

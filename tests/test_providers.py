@@ -97,6 +97,15 @@ def test_the_hash_tells_requests_apart(request_of: tuple[str, Request]) -> None:
     assert dataclasses.replace(request, stream=False).sha256() == request.sha256()
 
 
+CONFORMANCE = (
+    test_streamed_deltas_are_the_reply,
+    test_unstreamed_is_the_same_reply_without_deltas,
+    test_tokens_are_known_and_normalised,
+    test_a_key_is_in_no_text_of_a_request,
+    test_the_hash_tells_requests_apart,
+)
+
+
 def test_unknown_providers_are_told_with_a_guess() -> None:
     with pytest.raises(errors.InvalidInput, match='did you mean "ollama"'):
         providers.get("olama")
