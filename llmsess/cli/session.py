@@ -230,7 +230,11 @@ def attachments_(reference: str, folder: str | None, format_: str | None, as_jso
         for path in attachments.save(reference, folder):
             output.notice(f"Wrote {path}")
     rows = [conversation.attachment_json(found) for found in attachments.of_session(reference)]
-    output.show_rows(rows, chosen_format(format_, as_json), conversation.ATTACHMENTS)
+    output.show_rows(rows, chosen_format(format_, as_json), conversation.ATTACHMENTS, _attachment_line)
+
+
+def _attachment_line(row: output.Row) -> output.Row:
+    return row | {"message": row["message"][:SHORT]}
 
 
 @session.command()
