@@ -2,7 +2,7 @@
 
     python -m benchmarks.run [--sessions N] [--folder .bench] [ROW ...]
 
-Rows: start, turn, import, search, list. SIZE is the number of sessions, of 10 messages each (default 100,000).
+Rows: start, turn, stream, import, search, list. SIZE is the number of sessions, of 10 messages each (default 100,000).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import data, raw
+from benchmarks import data, raw, streaming
 from benchmarks.timing import Measured, in_turn, processes_in_turn, report, timed
 from llmsess import chat, search, sessions, transfer
 from llmsess.db import connect, database
@@ -206,9 +206,16 @@ def bench_list(folder: Path, size: int) -> bool:
     return met
 
 
+def bench_stream(folder: Path, size: int) -> bool:
+    """A stream: how soon it is shown, and what keeping it costs."""
+    fresh(folder, "stream.db")
+    return all([streaming.first_piece(folder), streaming.keeping(folder)])
+
+
 ROWS: dict[str, Callable[[Path, int], bool]] = {
     "start": bench_start,
     "turn": bench_turn,
+    "stream": bench_stream,
     "import": bench_import,
     "search": bench_search,
     "list": bench_list,
