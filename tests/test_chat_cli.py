@@ -1,0 +1,90 @@
+"""What `llmsess chat` says beside the reply, and how its options go together."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from llmsess import chat, db, maintenance, sessions
+from tests.conftest import Command
+from tests.server import Answer, ChatServer
+
+CUT = b'{"choices": [{"message": {"content": "half a"}, "finish_reason": "length"}], "usage": {"prompt_tokens": 1}}'
+
+
+def test_what_has_no_price_is_said_once(server: ChatServer, run: Command) -> None:
+    first, second = (run("chat", "hi", "-m", "openai/unheard-of") for _ in range(2))
+    assert "No price is known for openai/unheard-of" in first.err
+    assert (second.out, second.err) == (first.out, "")
+    assert run("chat", "hi", "-m", "echo/echo").err == "", "what is offline costs nothing"
+
+
+def test_a_reply_that_was_cut_is_told(server: ChatServer, run: Command) -> None:
+    server.answers["cut"] = Answer("application/json", CUT)
+    done = run("chat", "hi", "-m", "openai/cut")
+    assert done.out == "half a\n"
+    assert "The reply was cut at the limit of tokens; -o max_tokens N sets it." in done.err
+
+
+def test_reasoning_goes_beside_the_reply_in_a_pipe_too(server: ChatServer, run: Command) -> None:
+    done = run("chat", "hi", "-m", "openai/reasoning")
+    assert done.out == "Light scatters in the air.\n"
+    assert done.err.startswith("Think first.\n") and "\x1b" not in done.err
+    assert "Think first." not in run("chat", "hi", "-m", "openai/reasoning", "-R").err
+    assert "Think first." not in run("chat", "hi", "-m", "openai/reasoning", "--json").err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["-c", "--session", "x"],
+        ["-c", "--no-store"],
+        ["-c", "--title", "t"],
+        ["--schema", "a", "-x"],
+        ["-p", "a", "b"],
+        ["--context", "some"],
+        ["-t", "no-such.yaml"],
+        ["-s", "@no-such-file"],
+        ["-o", "temperature", "hot"],
+    ],
+)
+def test_options_that_do_not_go_together_are_a_usage_error(run: Command, args: list[str]) -> None:
+    done = run("chat", "hi", "-m", "echo/echo", *args, "--json")
+    assert (done.status, done.out) == (2, "")
+    assert json.loads(done.err)["kind"] in ("invalid_input", "usage")
+    assert run("list", "--json").out == "[]\n"
+
+
+def test_without_a_terminal_there_is_no_conversation(run: Command) -> None:
+    assert run("chat", "-m", "echo/echo").status == 2
+    assert run("chat", "-m", "echo/echo", stdin=" \n").status == 2
+
+
+def test_a_retry_takes_the_options_of_a_turn(server: ChatServer, run: Command) -> None:
+    run("chat", "hi", "-m", "openai/small")
+    done = run("session", "retry", "@last", "-o", "temperature", "0.3", "-s", "Be terse.", "--context", "last:0")
+    assert done.out == "Light scatters in the air.\n"
+    assert server.requests[1]["temperature"] == 0.3
+    assert server.requests[1]["messages"][0]["content"] == "Be terse."
+
+
+def test_undo_moves_the_head_and_loses_nothing(database: db.Database) -> None:
+    session = sessions.create("t", model="echo/echo")
+    for prompt in ("one", "two"):
+        chat.ask(session, prompt)
+    assert chat.undo(session).content == "two"
+    assert [m.content for m in sessions.path(session)] == ["one", "one"]
+    assert len(sessions.nodes(session)) == 4
+    chat.undo(session)
+    assert sessions.path(session) == []
+    assert maintenance.check().findings == []
+
+
+def test_an_upgrade_keeps_what_is_there(database: db.Database) -> None:
+    session = sessions.create("kept", model="echo/echo")
+    chat.ask(session, "one")
+    assert db.rollback() == ["0002_templates"]
+    assert db.migrate() == ["0002_templates"]
+    assert [m.content for m in sessions.path("kept")] == ["one", "one"]
+    assert maintenance.check().findings == []
