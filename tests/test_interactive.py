@@ -288,7 +288,7 @@ def test_an_error_leaves_the_conversation_where_it_is(
 
 def test_a_template_is_filled_with_each_prompt(path: Path, terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     file = tmp_path / "shout.yaml"
-    file.write_text("prompt: 'Shout {{ input }}{{ end }}'\nsystem: Loud.\nmodel: echo/echo\n")
+    file.write_text("prompt: 'Shout {{ input }}{{ end }}'\nsystem: 'Loud {{ input }}.'\nmodel: echo/echo\n")
     talk = terminal("chat", "-t", str(file), "-p", "end", "!")
     talk.shows("Ctrl-D leaves\n>")
     talk.type("hello", ENTER)
@@ -296,6 +296,9 @@ def test_a_template_is_filled_with_each_prompt(path: Path, terminal: Callable[..
     talk.type(CTRL_D)
     talk.ended()
     assert stored(path)[0][0] == "Shout hello!"
+    db.connect(path)
+    assert (sessions.path("@last")[1].metadata or {})["sent_with"]["system_prompt"] == "Loud hello."
+    db.database.close()
 
 
 def test_the_end_of_the_terminal_keeps_what_came(

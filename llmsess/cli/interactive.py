@@ -88,7 +88,7 @@ class Talk:
 
     def send(self, typed: str) -> None:
         """Send a prompt with what was attached, and show its reply."""
-        prompt, options = self.asked.filled(typed)
+        prompt, options = self.asked.fill(typed)
         options, files = options | self.changed, self.pending
         if self.create is None:
             reply = self.turn(functools.partial(chat.once, prompt, attachments=files, earlier=self.earlier, **options))

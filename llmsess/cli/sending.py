@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from llmsess.cli.completion_types import TEMPLATE
 from llmsess.cli.options import edited_text, json_or_text, standard_input, text_value
 from llmsess.cli.replying import Display
 from llmsess.errors import InvalidInput
-from llmsess.templates import Filled, Template
+from llmsess.templates import Template
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PROMPT = (
@@ -43,26 +43,22 @@ def prompt_options(command: F) -> F:
     return command
 
 
+Fill = Callable[[str], tuple[str, dict[str, Any]]]
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a command is to send: the prompt, what is attached, the fields of chat.Options, and how it is shown.
 
-    A template that still waits for its input, which is typed in an interactive chat, is `waiting`.
+    `fill` returns the prompt and the options for what is typed later, in an interactive chat.
     """
 
     prompt: str
     attachments: list[Attachment]
     options: dict[str, Any]
     display: Display
+    fill: Fill = field(repr=False)
     template: str | None = None
-    waiting: Callable[[str], Filled] | None = field(default=None, repr=False)
-
-    def filled(self, typed: str) -> tuple[str, dict[str, Any]]:
-        """Return the prompt and the options that are sent for what was typed."""
-        if self.waiting is None:
-            return typed, self.options
-        found = self.waiting(typed)
-        return found.prompt, _merged(found.options, self.options)
 
     @property
     def is_empty(self) -> bool:
@@ -89,32 +85,36 @@ def asked(prompt: str | None, given: dict[str, Any], *, as_json: bool) -> Asked:
     """Return what the options of `request_options()` and `prompt_options()` mean; raises InvalidInput."""
     if given["schema"] is not None and given["extract"]:
         raise InvalidInput("--schema and --extract each say what to show", hint="give one of them")
-    files, piped = _attached(given), "" if "-" in given["attached"] else standard_input().rstrip("\n")
-    typed = "\n\n".join(part for part in (piped, prompt) if part)
-    if given["in_editor"]:
-        typed = edited_text(typed)
-    options, extract = request(given), given["extract"]
+    files, typed, options = _attached(given), _typed(prompt, given), request(given)
     if given["schema"] is not None:
         options["schema"] = schemas.load(text_value(given["schema"]) or "")
     template, variables = _template(given)
     if template is None:
-        shown = display(given, as_json=as_json, extract=extract, schema=options.get("schema"))
-        return Asked(typed, files, options, shown)
+        shown = display(given, as_json=as_json, extract=given["extract"], schema=options.get("schema"))
+        return Asked(typed, files, options, shown, lambda text: (text, options))
     files += [attachments.load(path, kind) for path, kind in template.attachments]
-    fill = functools.partial(templates.fill, template, variables=variables)
+    fill = functools.partial(_filled, template, variables, options)
     waits = not typed and (not template.prompt or ("input" in template.variables() and "input" not in variables))
-    filled = fill("…" if waits else typed)
-    merged = _merged(filled.options, options)
-    shown = display(given, as_json=as_json, extract=extract or template.extract, schema=merged.get("schema"))
-    if waits:
-        return Asked("", files, merged, shown, given["template"], fill)
-    return Asked(filled.prompt, files, merged, shown, given["template"])
+    said, merged = fill("…" if waits else typed)
+    extract = given["extract"] or template.extract
+    shown = display(given, as_json=as_json, extract=extract, schema=merged.get("schema"))
+    return Asked("" if waits else said, files, merged, shown, fill, given["template"])
 
 
-def _merged(of_template: Mapping[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return a template's options with those that were given in their place."""
-    parameters = dict(of_template.get("parameters", {})) | given.get("parameters", {})
-    return dict(of_template) | given | {"parameters": parameters}
+def _typed(prompt: str | None, given: dict[str, Any]) -> str:
+    """Return the prompt: what is piped in, the argument, and what a person makes of them in $EDITOR."""
+    piped = "" if "-" in given["attached"] else standard_input().rstrip("\n")
+    text = "\n\n".join(part for part in (piped, prompt) if part)
+    return edited_text(text) if given["in_editor"] else text
+
+
+def _filled(
+    template: Template, variables: dict[str, str], given: dict[str, Any], typed: str
+) -> tuple[str, dict[str, Any]]:
+    """Return the prompt and the options of a template, in which those that were given go first."""
+    found = templates.fill(template, typed, variables)
+    parameters = dict(found.options.get("parameters", {})) | given.get("parameters", {})
+    return found.prompt, dict(found.options) | given | {"parameters": parameters}
 
 
 def _template(given: dict[str, Any]) -> tuple[Template | None, dict[str, str]]:
