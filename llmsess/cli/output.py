@@ -93,14 +93,18 @@ class Unwritable(LlmsessError):
 
 def thought(text: str, *, newline: bool = False) -> None:
     """Write a piece of a model's reasoning beside the data, dimmed on a terminal."""
-    plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
-    click.echo(without_controls(text) if plain else click.style(without_controls(text), dim=True), err=True, nl=newline)
+    click.echo(_beside(text, dim=True), err=True, nl=newline)
 
 
 def notice(text: str, **styles: Any) -> None:
     """Write what is no data."""
-    plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
-    click.echo(without_controls(text) if plain else click.style(without_controls(text), **styles), err=True)
+    click.echo(_beside(text, **styles), err=True)
+
+
+def _beside(text: str, **styles: Any) -> str:
+    """Return harmless text as standard error shows it."""
+    plain = os.environ.get("NO_COLOR") or sys.stderr is None or not sys.stderr.isatty()
+    return without_controls(text) if plain else click.style(without_controls(text), **styles)
 
 
 def show_json(value: Any) -> None:
