@@ -258,10 +258,9 @@ def remove_alias(alias: str) -> None:
             raise NotFound("alias", alias, hint="llmsess model alias")
 
 
-def aliases(model: LanguageModel | None = None) -> dict[str, str]:
-    """Return the aliases, of all models or one, and what they mean, by name."""
-    query = ModelAlias.select(ModelAlias, LanguageModel).join(LanguageModel).order_by(ModelAlias.name)
-    rows = query if model is None else query.where(ModelAlias.model == model.id)
+def aliases() -> dict[str, str]:
+    """Return the aliases and the references of the models they mean, by name."""
+    rows = ModelAlias.select(ModelAlias, LanguageModel).join(LanguageModel).order_by(ModelAlias.name)
     return {row.name: row.model.reference for row in rows}
 
 

@@ -35,7 +35,8 @@ def _price(nano_per_1k: int | None) -> Decimal | None:
     return None if nano_per_1k is None else Decimal(nano_per_1k) / PER_MILLION
 
 
-def _json(row: LanguageModel) -> output.Row:
+def _json(row: LanguageModel, aliases: dict[str, str] | None = None) -> output.Row:
+    aliases = catalog.aliases() if aliases is None else aliases
     return {
         "id": row.uuid,
         "model": row.reference,
@@ -47,7 +48,7 @@ def _json(row: LanguageModel) -> output.Row:
         "cached_usd_per_million": _price(row.cost_per_1k_cached_tokens),
         "parameters": row.parameters,
         "is_active": row.is_active,
-        "aliases": list(catalog.aliases(row)),
+        "aliases": [word for word, named in aliases.items() if named == row.reference],
     }
 
 
@@ -128,7 +129,8 @@ def list_(remote: str | None, removed: bool, format_: str | None, as_json: bool,
         output.show_rows([{"model": name} for name in one_page(names, str, **paging)], chosen)
         return
     found = sorted(catalog.find_models(removed=removed), key=lambda row: row.reference)
-    output.show_rows([_json(row) for row in one_page(found, lambda row: row.reference, **paging)], chosen, _LAYOUT)
+    page, aliases = one_page(found, lambda row: row.reference, **paging), catalog.aliases()
+    output.show_rows([_json(row, aliases) for row in page], chosen, _LAYOUT)
 
 
 _LAYOUT = output.Layout(
