@@ -100,7 +100,8 @@ def time_text(value: datetime) -> str:
     """Return an aware datetime as the stored text; raises ValueError for a naive one."""
     if value.tzinfo is None:
         raise ValueError("a stored time needs a time zone")
-    return f"{value.astimezone(UTC).isoformat(timespec='microseconds')[:26]}Z"
+    utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return f"{utc.isoformat(timespec='microseconds')[:26]}Z"
 
 
 def parse_time(text: str) -> datetime:
