@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from llmsess.errors import ProviderError
 from llmsess.models import TOKEN_FIELDS, dump_json, token_count
@@ -23,8 +23,7 @@ from llmsess.models import TOKEN_FIELDS, dump_json, token_count
 SHORTEST_KEY = 8  # characters; what is shorter is no secret, and stands in other words
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """One message as a provider gets it: role system, developer, user, assistant or tool, and its text.
 
     `blocks` is the exact structured content where there is more than text, else None.
