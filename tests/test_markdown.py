@@ -122,3 +122,43 @@ def test_a_block_is_whole_when_the_next_has_begun() -> None:
     assert markdown.last_block("- one\n\n  still one\n") == 0
     assert markdown.last_block("# head\ntext") == 7
     assert markdown.last_block("```\na\n\nb\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<think>\nsome reasoning\n</think>\nThe answer is 4.", ["some reasoning", "<think>", "answer"]),
+        ("Use the <div> element inside <body>", ["<div>", "<body>"]),
+        ("See ![diagram](https://x.y/a.png) here.", ["See !diagram (https://x.y/a.png) here."]),
+        ("text [1]\n\n[1]: https://x.y/z", ["[1]: https://x.y/z"]),
+    ],
+)
+def test_nothing_of_a_text_is_hidden(text: str, words: list[str]) -> None:
+    shown = markdown.rendered(text, 80)
+    assert all(word in shown for word in words)
+    assert not markdown.lacks(shown, text)
+
+
+def test_a_rendering_that_lacks_something_is_seen() -> None:
+    table = "|".join(["", *(f" value{i} " for i in range(12)), ""])
+    text = f"{table}\n{'|---' * 12}|\n{table}"
+    assert markdown.lacks(markdown.rendered(text, 40), text)
+    assert not markdown.lacks(markdown.rendered(text, 400), text)
+
+
+def test_a_long_list_is_looked_at_few_times() -> None:
+    """Two thousand items took a minute and a half when each line was parsed anew."""
+    text = "".join(f"- item {i} with some words\n" for i in range(2000))
+    looks = 0
+
+    class Counting(markdown.Live):
+        def _look(self, end: int) -> None:
+            nonlocal looks
+            looks += 1
+            super()._look(end)
+
+    live = Counting()
+    for line in text.splitlines(keepends=True):
+        live.write(line)
+    live.finish()
+    assert looks < 100

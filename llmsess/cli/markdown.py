@@ -1,7 +1,7 @@
 """Markdown on a terminal: text appears as it comes, and each block is shown rendered once the next has begun.
 
 A block is left as it came where that is surer: one taller than the screen, one whose width no program can tell, one
-during which the terminal was resized.
+during which the terminal was resized, one whose rendering would lack a character of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import os
 import re
 import sys
+from collections import Counter
 from typing import Any
 
 from llmsess.cli import output
@@ -19,6 +20,10 @@ from llmsess.texts import without_controls
 _CLEAR = "\r\x1b[K"  # this line; each on its own: some terminals keep a screen that is cleared at once, as scrolled off
 _UP = "\x1b[A"
 _WORST = 2  # columns of one character
+_STEP = 8  # a block is looked at again when it has grown by an eighth, not at each of a thousand lines
+_SILENT = re.compile(
+    r"^\s*(?:\d+[.)]|(?:```|~~~).*)", re.MULTILINE
+)  # numbers of lists and marks of code: shown otherwise
 
 
 def is_wanted() -> bool:
@@ -41,7 +46,9 @@ def rendered(text: str, columns: int) -> str:
     buffer = io.StringIO()
     plain = bool(os.environ.get("NO_COLOR"))
     console = Console(file=buffer, force_terminal=True, width=columns, no_color=plain, legacy_windows=False)
-    console.print(_markdown()(text, hyperlinks=False, code_theme="ansi_dark"))
+    document = _markdown()(text, hyperlinks=False, code_theme="ansi_dark")
+    document.parsed = _parser().parse(text)
+    console.print(document)
     lines = [line.rstrip(" ") for line in buffer.getvalue().split("\n")]
     seen = [bool(without_controls(line).strip()) for line in lines]  # code has lines of padding around it
     return "\n".join(lines[seen.index(True) : len(seen) - seen[::-1].index(True)]) if any(seen) else ""
@@ -65,9 +72,10 @@ def _markdown() -> Any:
 
 @functools.cache
 def _parser() -> Any:
+    """Return the parser; what it would hide, as HTML, pictures and the targets of links, is text like any other."""
     from markdown_it import MarkdownIt
 
-    return MarkdownIt().enable("table").enable("strikethrough")
+    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable(["image", "reference"])
 
 
 def last_block(text: str) -> int:
@@ -76,6 +84,13 @@ def last_block(text: str) -> int:
     if len(starts) < 2:
         return 0
     return sum(len(line) + 1 for line in text.split("\n")[: starts[-1]])
+
+
+def lacks(shown: str, text: str) -> bool:
+    """Return whether a rendering lacks a letter or a digit of its text, as cells of a narrow table do."""
+    missing = Counter(filter(str.isalnum, _SILENT.sub("", text)))
+    missing.subtract(filter(str.isalnum, without_controls(shown)))
+    return any(count > 0 for count in missing.values())
 
 
 def height(text: str, columns: int) -> int | None:
@@ -111,6 +126,7 @@ class Live:
         self.text = ""  # what is shown as it came, from the beginning of a block on
         self.size = os.terminal_size((0, 0))  # of the terminal, when that began
         self.resized = False  # since it began
+        self.next_look = 0  # how long the text is to be
 
     def write(self, text: str) -> None:
         """Show a piece; where it ends a block, show that rendered."""
@@ -119,27 +135,36 @@ class Live:
             self.size, self.resized = _size(), False
         output.out(text, newline=False)
         self.text += text
-        if "\n" in text and not _is_open_code(self.text):
-            begun = last_block(self.text[: self.text.rfind("\n") + 1])
-            if begun:
-                self._replace(begun)
+        if "\n" in text and len(self.text) >= self.next_look and not _is_open_code(self.text):
+            self._look(self.text.rfind("\n") + 1)
+
+    def _look(self, end: int) -> None:
+        """Show the blocks rendered that are whole in the text up to an end."""
+        begun = last_block(self.text[:end])
+        if begun:
+            self._replace(begun)
+        self.next_look = len(self.text) + len(self.text) // _STEP
 
     def _replace(self, begun: int) -> None:
         """Show the blocks before a place rendered, and what follows as it came."""
         whole, rest = self.text[:begun], self.text[begun:]
-        if self._erase():
-            output.out(f"{rendered(whole, self.size.columns)}\n\n{rest}", newline=False)
+        shown = self._erase(whole)
+        if shown is not None:
+            output.out(f"{shown}\n\n{rest}", newline=False)
         self.text = rest
 
-    def _erase(self) -> bool:
-        """Take back what is shown as it came, and return whether that could be done."""
+    def _erase(self, whole: str) -> str | None:
+        """Take back what is shown as it came and return its blocks rendered; None where it is left."""
         size, before = _size(), self.size
         rows = None if self.resized else height(self.text, size.columns)
         self.size, self.resized = size, size != before
         if self.resized or rows is None or rows >= size.lines:
-            return False
+            return None
+        shown = rendered(whole, size.columns)
+        if lacks(shown, whole):
+            return None
         output.out(_CLEAR + (_UP + _CLEAR) * (rows - 1), newline=False)
-        return True
+        return shown
 
     def leave(self) -> None:
         """Leave what is there as it is: something else is to be written."""
@@ -147,8 +172,11 @@ class Live:
 
     def finish(self) -> None:
         """Show the last block rendered, and end the line."""
-        if self.text.strip() and self._erase():
-            output.out(rendered(self.text, self.size.columns))
+        if not _is_open_code(self.text):
+            self._look(len(self.text))
+        shown = self._erase(self.text) if self.text.strip() else None
+        if shown is not None:
+            output.out(shown)
         elif not self.text.endswith("\n"):
             output.out()
         self.text = ""
