@@ -134,7 +134,7 @@ def test_a_block_is_whole_when_the_next_has_begun() -> None:
     ],
 )
 def test_nothing_of_a_text_is_hidden(text: str, words: list[str]) -> None:
-    shown = markdown.rendered(text, 80)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", markdown.rendered(text, 80))
     assert all(word in shown for word in words)
     assert not markdown.lacks(shown, text)
 
