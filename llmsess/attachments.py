@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import mimetypes
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from llmsess.models import Message, Session
 from llmsess.settings import expanded
 from llmsess.texts import one_line
 
+_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
+MAX_NAME_BYTES = 200  # of a file that is written; most systems take 255
 MAX_BYTES = 64 * 1024 * 1024  # of one: more no provider takes
 _SIGNATURES = (  # (offset, bytes, type): what a file is, whatever it is called
     (0, b"\x89PNG\r\n\x1a\n", "image/png"), (0, b"\xff\xd8\xff", "image/jpeg"), (0, b"GIF8", "image/gif"),
@@ -58,6 +61,8 @@ def load(source: Source, media_type: str | None = None) -> Attachment:
     """
     if isinstance(source, Attachment):
         return source
+    if media_type is not None and not _TYPE.fullmatch(media_type):
+        raise InvalidInput(f'"{one_line(media_type, 40)}" is no media type', hint="as image/png")
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
         data, name, said = providers.fetch(source, MAX_BYTES)
         known = media_type or _sniffed(data) or said
@@ -181,7 +186,7 @@ def _free(folder: Path, found: Stored) -> Path | None:
     """Return a file that is not there yet, None where the attachment is there already, from a save before."""
     ending = mimetypes.guess_extension(found.media_type or "") or ""
     name = Path(found.name.replace("\\", "/")).name.lstrip(".") if found.name else ""
-    plain = name or f"{found.sha256[:12]}{ending}"
+    plain = name if 0 < len(name.encode()) <= MAX_NAME_BYTES else f"{found.sha256[:12]}{ending}"
     for number in range(1, 10_000):
         path = folder / (plain if number == 1 else f"{Path(plain).stem}-{number}{Path(plain).suffix}")
         if not path.exists():

@@ -39,7 +39,7 @@ def pause_s(error: ProviderError, attempt: int) -> float | None:
     unheard = error.error_kind == "connection" and not error.billed
     if not unheard and (error.http_status not in REFUSED or not error.retryable):
         return None
-    if error.retry_after_s is not None:
+    if error.retry_after_s:
         return error.retry_after_s if error.retry_after_s <= LONGEST_WAIT_S else None
     longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (attempt - 1))
     return random.uniform(longest / 2, longest)

@@ -85,7 +85,7 @@ def offered(reference: str) -> list[str]:
     name = reference.partition("/")[0]
     own = catalog.get_model(reference) if "/" in reference else catalog.server_of(name)
     provider = providers.get(name, compatible=own is not None)
-    key, _ = providers.key_for(provider, own.api_key_env if own else None)
+    key = _key(provider, own or LanguageModel(provider=name, model_name="..."))
     names = provider.models(base_url=own.base_url if own else None, api_key=key)
     return sorted(f"{name}/{model}" for model in names)
 
@@ -94,13 +94,18 @@ def route(model: str | LanguageModel, *, keep: bool = True) -> Route:
     """Return where turns for the model go; raises as `callable_model()`, and MissingKey, MissingExtra."""
     stored = callable_model(model, keep=keep)
     provider = providers.get(stored.provider, compatible=stored.base_url is not None)
-    own_server = stored.base_url is not None and stored.api_key_env is None
-    key, variable = providers.key_for(provider, stored.api_key_env)
+    return Route(stored, provider, _key(provider, stored))
+
+
+def _key(provider: Provider, model: LanguageModel) -> str | None:
+    """Return the key from the environment, None where none is needed; raises MissingKey, InvalidInput."""
+    own_server = model.base_url is not None and model.api_key_env is None
+    key, variable = providers.key_for(provider, model.api_key_env)
     if variable and key is None and not own_server:
-        raise MissingKey(stored.reference, variable)
+        raise MissingKey(model.reference, variable)
     if key is not None and not (key.isascii() and key.isprintable()):
         raise InvalidInput(f"the key in {variable} has a character that no key has", hint="a line end, perhaps")
-    return Route(stored, provider, key)
+    return key
 
 
 def _new_model(reference: str, keep: bool) -> LanguageModel:

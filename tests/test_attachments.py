@@ -127,6 +127,8 @@ def test_what_cannot_be_attached_is_refused_before_anything_is_written(
         ("-a", str(tmp_path)): 2,
         ("-a", "-"): 2,
         ("-a", "http://127.0.0.1:1/x.png"): 4,
+        ("-a", "http://[::bad/"): 2,
+        ("--at", str(empty), "no type"): 2,
         ("-a", f"{server.url}/models", "-m", "openai/small", "-o", "api_key", "x"): 2,
     }.items():
         done = run("chat", "see", "-m", "openai/small", *args)

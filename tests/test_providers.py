@@ -18,7 +18,7 @@ import pytest
 
 from llmsess import chat, db, errors, maintenance, providers, sessions
 from llmsess.errors import ProviderError
-from llmsess.providers import Delta, Reply, Request, Turn
+from llmsess.providers import Delta, Reply, Request, Turn, secrecy
 from llmsess.providers.openai import OpenAI
 from llmsess.providers.wire import retry_after_s
 from tests.conftest import Command
@@ -634,3 +634,86 @@ def test_a_reply_that_never_ends_is_a_failure_with_what_came(
     assert [(m.status, m.content) for m in sessions.path(session)] == [("complete", "hi"), ("failed", "half a")]
     with pytest.raises(ProviderError, match="the reply never ended"):
         chat.once("hi", model="silent/x")
+
+
+# Keys that are cut in two, and what else an attacker found
+
+
+@pytest.mark.parametrize("cut", range(1, 20))
+def test_a_key_in_two_pieces_is_neither_shown_nor_kept(cut: int) -> None:
+    key, said = "sk-0123456789abcdefg", []
+    pieces = secrecy.Pieces(key)
+    for piece in (f"it is {key[:cut]}", f"{key[cut:]}, and s", "k", "-", "012 is none"):
+        said.append(pieces.take(piece))
+    assert "".join(said) + pieces.rest() == "it is [key], and sk-012 is none"
+
+
+def test_pieces_without_a_key_pass_at_once() -> None:
+    for key in (None, "", "short"):
+        assert secrecy.Pieces(key).take("short sk-") == "short sk-"
+
+
+@pytest.mark.parametrize("provider", SDKS)
+def test_a_server_that_spells_the_key_out_gets_nothing_shown(
+    server: ChatServer, database: db.Database, provider: str
+) -> None:
+    shown: list[str] = []
+
+    def event(text: str) -> dict[str, Any]:
+        if provider == "openai":
+            return {"choices": [{"index": 0, "delta": {"content": text}}]}
+        return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+
+    body = "".join(f"data: {json.dumps(event(text))}\n\n" for text in [*"sk-openai", "END"])
+    server.answers["spells"] = Answer("text/event-stream", body.encode())
+    asked = Request(model="spells", turns=[Turn("user", "x")], api_key="sk-openai", base_url=None)
+    with pytest.raises(ProviderError):  # it never says that it has ended
+        for item in providers.get(provider).answer(asked):
+            assert isinstance(item, Delta)
+            shown.append(item.text)
+    assert "".join(shown) == "[key]END"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after-ms": "-inf"}, None),
+        ({"retry-after": "1e400"}, None),
+        ({"retry-after": "-5"}, 0.0),
+    ],
+)
+def test_a_wait_that_cannot_be_is_none(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers) == seconds
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown(
+    server: ChatServer, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"):
+        monkeypatch.setenv(name, "http://u:pw123456@127.0.0.1:1/v1")
+    for provider in SDKS:
+        for args in (["chat", "hi", "-m", f"{provider}/x"], ["model", "list", "--remote", provider]):
+            done = run(*args)
+            assert done.status == 2 and "pw123456" not in done.out + done.err
+    assert run("list", "--json").out == "[]\n"
+
+
+def test_a_list_of_models_needs_the_key_that_a_turn_needs(run: Command) -> None:
+    done = run("model", "list", "--remote", "openai")
+    assert done.status == 4 and "OPENAI_API_KEY" in done.err
+
+
+def test_a_stream_of_nothing_but_comments_ends(server: ChatServer) -> None:
+    server.answers["comments"] = Answer("text/event-stream", b": still here\n\n" * 1000)
+    asked = Request(model="comments", turns=[Turn("user", "x")], api_key="k" * 9, timeout_s=0.0001)
+    with pytest.raises(ProviderError) as caught:
+        list(providers.get("openai").answer(asked))
+    assert caught.value.error_kind == "timeout"
+
+
+def test_a_json_script_is_json(tmp_path: Path) -> None:
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps([{"content": "rocket \U0001f680"}]))
+    assert scripted(path, "x").content == "rocket \U0001f680"

@@ -8,19 +8,17 @@ tests/test_providers.py tells whether it is right.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from llmsess.errors import ProviderError
 from llmsess.models import TOKEN_FIELDS, dump_json, token_count
-
-SHORTEST_KEY = 8  # characters; what is shorter is no secret, and stands in other words
+from llmsess.providers import secrecy
 
 
 class Turn(NamedTuple):
@@ -114,17 +112,24 @@ class Provider(ABC):
 
         The request's key is kept out of every text, should a server repeat it.
         """
-        hide = functools.partial(_hidden, key=request.api_key)
-        ended = False
+        text, reasoning, ended = secrecy.Pieces(request.api_key), secrecy.Pieces(request.api_key), False
         try:
             for item in self.send(request):
-                if isinstance(item, Reply):
-                    item, ended = _storable(item), True
-                yield hide(item)
+                if isinstance(item, Delta):
+                    said, thought = text.take(item.text), reasoning.take(item.reasoning)
+                else:
+                    said, thought, ended = text.rest(), reasoning.rest(), True
+                if said or thought:
+                    yield Delta(said, thought)
+                if not isinstance(item, Delta):
+                    yield secrecy.hidden(_storable(item), request.api_key)
             if not ended:
                 raise ProviderError("the reply never ended", error_kind="truncated", billed=True)
         except ProviderError as error:
-            raise hide(error) from error
+            said, thought = text.rest(), reasoning.rest()
+            if said or thought:
+                yield Delta(said, thought)
+            raise secrecy.hidden(error, request.api_key) from error
 
     @abstractmethod
     def send(self, request: Request) -> Iterator[Delta | Reply]:
@@ -135,7 +140,7 @@ class Provider(ABC):
         try:
             return self.list_models(base_url=base_url, api_key=api_key)
         except ProviderError as error:
-            raise _hidden(error, api_key) from error
+            raise secrecy.hidden(error, api_key) from error
 
     def list_models(self, *, base_url: str | None = None, api_key: str | None = None) -> list[str]:
         """Return the names of the models the server has. Raises ProviderError where it cannot say."""
@@ -179,24 +184,3 @@ _CHECKS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     *((name, token_count) for name in TOKEN_FIELDS), ("reasoning", _word), ("finish_reason", _word), ("model", _word),
     ("request_id", _word), ("cost_usd", _cost), ("usage", _json), ("tool_calls", _json),
 )  # fmt: skip
-
-
-T = TypeVar("T")
-
-
-def _hidden(thing: T, key: str | None) -> T:
-    """Return a Delta, a Reply or an error, changed in place, with every appearance of the key as [key]."""
-    if key and len(key) >= SHORTEST_KEY and key in repr(vars(thing)):
-        for name, value in vars(thing).items():
-            object.__setattr__(thing, name, _replaced(value, key))
-        if isinstance(thing, ProviderError):
-            thing.args = tuple(_replaced(value, key) for value in thing.args)
-    return thing
-
-
-def _replaced(value: Any, key: str) -> Any:
-    if isinstance(value, str):
-        return value.replace(key, "[key]")
-    if isinstance(value, Mapping):
-        return {_replaced(name, key): _replaced(item, key) for name, item in value.items()}
-    return [_replaced(item, key) for item in value] if isinstance(value, (list, tuple)) else value

@@ -19,7 +19,10 @@ def download(url: str, limit_bytes: int) -> tuple[bytes, str, str | None]:
 
     Raises ProviderError where it does not answer well, InvalidInput where it is longer than the limit.
     """
-    name = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2]) or "download"
+    try:
+        name = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2]) or "download"
+    except ValueError as error:
+        raise InvalidInput(f'"{url}" is no address') from error
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "llmsess"})
         with _opener().open(request, timeout=READ_S) as response:

@@ -87,10 +87,12 @@ def parse(path: str, text: str) -> list[dict[str, Any]]:
     try:
         if path.endswith(".jsonl"):
             entries: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
+        elif path.endswith(".json"):
+            entries = json.loads(text)
         else:
             entries = yaml.safe_load(text)
     except ValueError as error:
-        raise InvalidInput(f"the script {path} is no JSON lines: {error}") from error
+        raise InvalidInput(f"the script {path} is no JSON: {error}") from error
     except yaml.YAMLError as error:
         raise InvalidInput(f"the script {path} is no YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:

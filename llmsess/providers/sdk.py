@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import math
 import os
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -55,6 +56,7 @@ class SdkProvider(Provider):
 
     def client(self, base_url: str | None, api_key: str | None, timeout_s: float = 30.0) -> Any:
         """Return an SDK client; without a base URL it takes the environment's or its own."""
+        self.url(base_url)
         return getattr(self.sdk, self.client_name)(
             base_url=base_url or self.base_url,
             api_key=api_key or NO_KEY,
@@ -63,15 +65,22 @@ class SdkProvider(Provider):
             http_client=self.sdk.DefaultHttpxClient(follow_redirects=False),
         )
 
-    def check(self, request: Request) -> None:
-        url = request.base_url or self.base_url or os.environ.get(self.url_env) or self.default_url
+    def url(self, base_url: str | None = None) -> str:
+        """Return where the server is; raises InvalidInput for what is no address, or has a password in it."""
+        url = base_url or self.base_url or os.environ.get(self.url_env) or self.default_url
         try:
             address = urlsplit(url)
             known = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
         except ValueError:  # an odd port, an odd IPv6 address
             known = False
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            raise InvalidInput(f"the address in {self.url_env} has a password in it, which would be shown and stored")
         if not known:
             raise InvalidInput(f'"{url}" is no address of a server', hint="as https://host:port/v1")
+        return url
+
+    def check(self, request: Request) -> None:
+        self.url(request.base_url)
         self.body(request)
 
     @abstractmethod
@@ -109,19 +118,23 @@ class SdkProvider(Provider):
         ):
             with self.guarded(answered=False):
                 response = stack.enter_context(self.opened(client, self.body(request)))
-            yield from self.read(response)
+            yield from self.read(response, request.timeout_s)
 
-    def read(self, response: Any) -> Iterator[Delta | Reply]:
-        """Yield the deltas and the Reply of an open response, streamed or whole."""
+    def read(self, response: Any, timeout_s: float) -> Iterator[Delta | Reply]:
+        """Yield the deltas and the Reply of an open response; a stream may not be silent for longer than the time."""
         building = self.building(self.name, response.headers.get(self.request_id_header), response.status_code)
         if "event-stream" not in response.headers.get("content-type", ""):
             yield building.whole(wire.whole(self.pieces(response), self.name))
             return
+        heard = time.monotonic()
         for line in wire.lines(self.pieces(response), self.name):
             if line.startswith("data:"):
                 delta = building.event(line[5:].strip())
                 if delta is not None:
                     yield delta
+                    heard = time.monotonic()
+            if time.monotonic() - heard > timeout_s:  # comments that keep the connection alive say nothing
+                raise ProviderError(f"{self.name} said nothing for {timeout_s:g} s", error_kind="timeout", billed=True)
             if building.done:
                 break
         yield building.reply()
@@ -134,9 +147,8 @@ class SdkProvider(Provider):
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, list):
             raise wire.broken(self.name, "no list of models")
-        return sorted(
-            clean(model["id"]) for model in data if isinstance(model, dict) and isinstance(model.get("id"), str)
-        )
+        names = [model.get("id") for model in data if isinstance(model, dict)]
+        return sorted(clean(name) for name in names if name and isinstance(name, str))
 
     def pieces(self, response: Any) -> Iterator[bytes]:
         """Yield the bytes of an open response as they come."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from llmsess.errors import ProviderError
 from llmsess.texts import too_deep
 
 MAX_LINE_BYTES = 32 * 1024 * 1024  # of an event: an image fits, an endless line must not fill the memory
-MAX_STREAM_BYTES = 256 * 1024 * 1024  # of a streamed answer: no model says as much
+MAX_STREAM_BYTES = 128 * 1024 * 1024  # of a streamed answer: half a million tokens, each with its wrapping
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of an answer in one piece
 
 
@@ -70,11 +71,10 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Return how long the server asks to wait, from its three forms: milliseconds, seconds, a date; None for others."""
     value = headers.get("retry-after") or ""
     try:
-        if headers.get("retry-after-ms"):
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        return max(0.0, float(value))
+        asked = float(headers["retry-after-ms"]) / 1000 if headers.get("retry-after-ms") else float(value)
     except ValueError:
         return _until(value)
+    return max(0.0, asked) if math.isfinite(asked) else None
 
 
 def _until(date: str) -> float | None:
