@@ -25,13 +25,13 @@ from llmsess.models import Call, Message, Session, now, parse_time, time_text
 from llmsess.providers import Delta, Reply, Request, Turn
 from llmsess.recording import Recorder
 from llmsess.retrying import OnWait, Wait
-from llmsess.routing import Options, choose_model, overrides, prepare, route
+from llmsess.routing import Options, Route, choose_model, overrides, prepare, route
 from llmsess.rows import insert_row, update_row
 from llmsess.settling import Outcome, call_error, keep_aside, reply_fields, set_status, settled, store
 from llmsess.writing import growing, message_by_id, row_of
 
 __all__ = [
-    "Context", "Exchange", "Options", "ask", "choose_model", "context", "once", "prepare", "recover", "retry",
+    "Context", "Exchange", "Options", "ask", "check", "choose_model", "context", "once", "prepare", "recover", "retry",
     "route", "stream", "turn_of", "undo",
 ]  # fmt: skip
 
@@ -56,16 +56,36 @@ def ask(
     database could not take the reply.
     """
     found, said, asked = sessions.get(session), _prompt(prompt, attachments), Options(**options)
-    reply = _drained(Exchange(found, asked, on_wait), said, on_delta)
-    if asked.schema is None:
+    return _fitting(found, asked, on_delta, on_wait, said)
+
+
+def _fitting(
+    session: Session, options: Options, on_delta: OnDelta | None, on_wait: OnWait | None, prompt: Prompt | None,
+    **how: Any,
+) -> Message:  # fmt: skip
+    """Take a turn and return its reply; where it does not fit the schema, ask once more."""
+    reply = _drained(Exchange(session, options, on_wait), prompt, on_delta, **how)
+    if options.schema is None:
         return reply
     try:
-        schemas.value(reply.content, asked.schema)
+        schemas.value(reply.content, options.schema)
     except UnusableReply as error:
-        again = _drained(Exchange(found, asked, on_wait), schemas.correction(error), on_delta, origin="harness")
-        schemas.value(again.content, asked.schema)
-        return again
+        reply = _drained(Exchange(session, options, on_wait), schemas.correction(error), on_delta, origin="harness")
+        schemas.value(reply.content, options.schema, kept_in=session.uuid)
     return reply
+
+
+def check(prompt: str, *, attachments: Sequence[Source] = (), **options: Any) -> None:
+    """Raise what `ask()` would raise for a first prompt before it is sent; nothing is written."""
+    asked, turns = Options(**options), [turn_of(prompt, attachments)]
+    way, request = prepare(asked, keep=False)
+    _check(way, replace(request, turns=turns), asked)
+
+
+def _check(way: Route, request: Request, options: Options) -> None:
+    """Raise InvalidInput where a request is too long, or has what its provider does not take."""
+    way.provider.check(request)
+    contexts.check(way.model, way.provider, request, options.context)
 
 
 def _prompt(prompt: Any, attachments: Sequence[Source] = ()) -> Prompt:
@@ -96,18 +116,33 @@ def retry(
 ) -> Message:  # fmt: skip
     """Send the session's last prompt (or the prompt `at`) again and return the new reply, beside the old one.
 
-    Raises as `ask()`, and InvalidInput where there is no prompt to send.
+    It is sent as it was, with the options of the last reply to it, except those that are given. Raises as `ask()`, and
+    InvalidInput where there is no prompt to send.
     """
     found = sessions.get(session)
     prompt = _last_prompt(found, at)
     if prompt is None:
         raise InvalidInput("there is no prompt to send again")
-    return _drained(Exchange(found, Options(**options), on_wait), None, on_delta, after=prompt)
+    before = _sent_with(prompt)
+    parameters = before.get("parameters", {}) | dict(options.get("parameters", {}))
+    given = {name: value for name, value in options.items() if value is not None}
+    return _fitting(
+        found, Options(**before | given | {"parameters": parameters}), on_delta, on_wait, None, after=prompt
+    )
+
+
+def _sent_with(prompt: Message) -> dict[str, Any]:
+    """Return the options of the last reply to a prompt."""
+    replies = Message.select().where((Message.parent == prompt.id) & (Message.role == "assistant"))
+    last = replies.order_by(Message.id.desc()).first()
+    sent: dict[str, Any] = dict(((last.metadata or {}) if last else {}).get("sent_with") or {})
+    return {"system" if name == "system_prompt" else name: value for name, value in sent.items()}
 
 
 def _last_prompt(session: Session, at: str | Message | None = None) -> Message | None:
-    messages = sessions.path(session, at=at)
-    return next((message for message in reversed(messages) if message.role == "user"), None)
+    """Return the last prompt of a person on a path, not one that llmsess made to have a reply repaired."""
+    said = (message for message in reversed(sessions.path(session, at=at)) if message.role == "user")
+    return next((message for message in said if message.origin != "harness"), None)
 
 
 def undo(session: str | Session) -> Message:
@@ -169,7 +204,7 @@ def once(
     """
     asked, turns = Options(**options), [*earlier, turn_of(prompt, attachments)]
     way, request = prepare(asked, keep=False)
-    contexts.check(way.model, way.provider, replace(request, turns=turns), asked.context)
+    _check(way, replace(request, turns=turns), asked)
     reply = _unstored(way, replace(request, turns=turns), asked, on_delta, on_wait)
     if asked.schema is None:
         return reply
@@ -271,8 +306,7 @@ class Exchange:
                 end.head_id, end.position = sessions.get_message(after).id, after.position  # it may be deleted by now
             turns = [] if end.head_id is None else contexts.turns_to(end.head_id, self.options.context)
             request = replace(self.request, turns=turns)
-            self.way.provider.check(request)
-            contexts.check(self.way.model, self.way.provider, request, self.options.context)
+            _check(self.way, request, self.options)
             self.reply = end.add(
                 "assistant", "", status="pending", model_id=self.way.model.id, owner=owners.me(),
                 lease_expires_at=owners.lease(),

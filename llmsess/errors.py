@@ -210,10 +210,13 @@ class SomeFailed(LlmsessError):
 
 
 class UnusableReply(SomeFailed):
-    """The reply came, but is not what was asked for: `problem` says why, `content` is what it says."""
+    """The reply came, but is not what was asked for: `problem` says why, `content` is what it says.
+
+    `session` is the uuid of the session that keeps it, None where none does.
+    """
 
     kind = "unusable_reply"
 
-    def __init__(self, problem: str, content: str) -> None:
-        super().__init__(f"the reply {problem}", hint="what came is kept: llmsess show @last")
-        self.problem, self.content = problem, content
+    def __init__(self, problem: str, content: str, session: str | None = None) -> None:
+        super().__init__(f"the reply {problem}", hint=f"it is kept: llmsess show {session[:8]}" if session else None)
+        self.problem, self.content, self.session = problem, content, session

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llmsess import codeblocks, door
@@ -74,7 +74,32 @@ def checked(schema: dict[str, Any]) -> dict[str, Any]:
         _validator(schema).check_schema(schema)
     except SchemaError as error:
         raise InvalidInput(f"no JSON Schema: {_said(error)}") from error
+    _check_references(schema)
     return schema
+
+
+def _check_references(schema: dict[str, Any]) -> None:
+    """Raise InvalidInput where a schema refers to what is not in it: that would be seen when the answer has come."""
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    resource = DRAFT202012.create_resource(schema)
+    resolver = Registry().with_resource(str(schema.get("$id", "")), resource).resolver_with_root(resource)
+    for reference in _references(schema):
+        try:
+            resolver.lookup(reference)
+        except Unresolvable as error:
+            raise InvalidInput(f'the schema refers to what is not in it: "{one_line(reference, 80)}"') from error
+
+
+def _references(part: Any) -> Iterator[str]:
+    """Yield what the parts of a schema refer to."""
+    inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    for item in inner:
+        yield from _references(item)
+    if isinstance(part, dict) and isinstance(part.get("$ref"), str):
+        yield part["$ref"]
 
 
 def _validator(schema: Mapping[str, Any]) -> Any:
@@ -85,22 +110,25 @@ def _validator(schema: Mapping[str, Any]) -> Any:
     return validators.validator_for(schema, default=Draft202012Validator)(schema, registry=Registry())
 
 
-def value(answer: str, schema: Mapping[str, Any]) -> Any:
-    """Return the JSON value that an answer is, or has in its last code block; raises UnusableReply if it is none."""
+def value(answer: str, schema: Mapping[str, Any], *, kept_in: str | None = None) -> Any:
+    """Return the JSON value that an answer is, or has in its last code block; raises UnusableReply if it is none.
+
+    `kept_in` is the uuid of the session that keeps the answer.
+    """
     from jsonschema.exceptions import best_match
     from referencing.exceptions import Unresolvable
 
-    found = _value(answer)
+    found = _value(answer, kept_in)
     try:
         error = best_match(_validator(schema).iter_errors(found))
     except (Unresolvable, RecursionError) as trouble:
         raise InvalidInput(f"the schema refers to what is not in it: {one_line(str(trouble), 200)}") from trouble
     if error is not None:
-        raise UnusableReply(f"does not fit the schema: {_said(error)}", answer)
+        raise UnusableReply(f"does not fit the schema: {_said(error)}", answer, kept_in)
     return found
 
 
-def _value(answer: str) -> Any:
+def _value(answer: str, kept_in: str | None) -> Any:
     problem: Exception | None = None
     for text in (answer, codeblocks.last(answer)):
         try:
@@ -110,7 +138,7 @@ def _value(answer: str) -> Any:
                     return found
         except (ValueError, RecursionError) as error:
             problem = problem or error
-    raise UnusableReply(f"is no JSON: {problem or 'it is empty, or nested too deeply'}", answer)
+    raise UnusableReply(f"is no JSON: {problem or 'it is empty, or nested too deeply'}", answer, kept_in)
 
 
 def _no_number(word: str) -> None:

@@ -8,7 +8,7 @@ simonw/llm's templates, which are read unchanged (https://llm.datasette.io/en/st
     defaults                 values of variables that are not given
     schema_object            a JSON Schema that the answer must fit (also `schema`: a short form)
     attachments, fragments   paths and URLs that go with the prompt
-    extract, extract_last    show only the last code block
+    extract, extract_last    show only the first, or the last, code block
 
 A text with `{{` or `{%` is Jinja, in an immutable sandbox that knows no name but the variables; any other has its
 `$name` and `${name}` replaced, `$$` is a dollar. A missing variable is an error. `tools`, `functions` and
@@ -52,7 +52,7 @@ class Template:
     options: Mapping[str, Any] = field(default_factory=dict)
     schema: Mapping[str, Any] | None = None
     attachments: tuple[tuple[str, str | None], ...] = ()  # path or URL, and its media type where it is said
-    extract: bool = False
+    extract: str | None = None  # which code block of the reply is shown, first or last
     ignored: tuple[str, ...] = ()
 
     def variables(self) -> list[str]:
@@ -95,6 +95,11 @@ def _plain_loader() -> Any:
     import yaml
 
     class Plain(yaml.SafeLoader):
+        yaml_implicit_resolvers = {  # noqa: RUF012  a date is a text, as JSON has it
+            first: [(tag, regex) for tag, regex in known if not tag.endswith(":timestamp")]
+            for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.events.AliasEvent):
                 raise yaml.YAMLError("an alias (*) is not for templates")
@@ -122,7 +127,7 @@ def _template(value: dict[str, Any]) -> Template:
         options=request_parameters.checked(value.get("options")) or {},
         schema=schemas.load(schema) if schema else None,
         attachments=tuple((path, types.get(path)) for path in paths),
-        extract=bool(value.get("extract") or value.get("extract_last")),
+        extract="last" if value.get("extract_last") else "first" if value.get("extract") else None,
         ignored=tuple(name for name in ("system_fragments", "tools", "functions") if value.get(name)),
     )
     template.variables()  # raises where a text is no template
@@ -356,6 +361,8 @@ def definition(**fields: Any) -> str:
 
 def _name(name: str) -> str:
     cleaned = door.text(name, "a name").strip()
-    if not cleaned or "/" in cleaned or any(character.isspace() for character in cleaned):
-        raise InvalidInput(f'"{one_line(name, 40)}" is no name for a template', hint="one word without a slash")
+    odd = "/" in cleaned or cleaned.startswith("@") or cleaned.endswith((".yaml", ".yml"))
+    if not cleaned or odd or any(character.isspace() for character in cleaned):
+        hint = "one word without a slash, that looks like no file"
+        raise InvalidInput(f'"{one_line(name, 40)}" is no name for a template', hint=hint)
     return cleaned

@@ -68,10 +68,25 @@ def test_an_answer_that_does_not_fit_is_told(answer: str) -> None:
         schemas.value(answer, PERSON)
 
 
-def test_a_schema_never_fetches_another() -> None:
+@pytest.mark.parametrize("reference", ["http://127.0.0.1:9/schema.json", "#/$defs/none", "other.json"])
+def test_a_schema_that_refers_elsewhere_is_refused_before_it_is_sent(reference: str) -> None:
     with pytest.raises(errors.InvalidInput) as caught:
-        schemas.value("{}", {"$ref": "http://127.0.0.1:9/schema.json"})
+        schemas.load({"properties": {"a": {"$ref": reference}}})
     assert "refers to what is not in it" in str(caught.value)
+
+
+def test_a_schema_may_refer_to_its_own_parts() -> None:
+    schema = {"$defs": {"n": {"type": "integer"}}, "properties": {"a": {"$ref": "#/$defs/n"}, "b": {"$ref": "#"}}}
+    assert schemas.value('{"a": 1, "b": {"a": 2}}', schemas.load(schema)) == {"a": 1, "b": {"a": 2}}
+    assert schemas.load({"$id": "http://x/y", "$ref": "http://x/y#/$defs/n", "$defs": {"n": {}}})
+
+
+def test_a_retry_asks_the_person_s_prompt_again_with_its_schema(run: Command, script: Any) -> None:
+    assert run("chat", "who?", "--schema", "name, age int", "-m", script("no", "never")).status == 6
+    again = run("session", "retry", "@last", "--json")
+    assert again.status == 6, "the schema holds for the second answer too"
+    said = json.loads(run("show", "@last", "--json").out)["messages"]
+    assert [m["content"] for m in said if m["origin"] == "human"] == ["who?"]
 
 
 def test_one_repair_is_asked_for_and_stored(database: db.Database, script: Any) -> None:
@@ -89,11 +104,12 @@ def test_a_second_wrong_answer_is_kept_and_told(run: Command, script: Any) -> No
     model = script("no", "never")
     done = run("chat", "who?", "--schema", "name, age int", "-m", model)
     assert (done.status, done.out) == (6, "")
-    assert "the reply is no JSON" in done.err
+    assert "the reply is no JSON" in done.err and "it is kept: llmsess show " in done.err
     assert [m["content"] for m in json.loads(run("show", "@last", "--json").out)["messages"]][1::2] == ["no", "never"]
     without = run("chat", "who?", "--schema", "name, age int", "-m", model, "--no-store", "--json")
     assert (without.status, without.out) == (6, "")
-    assert json.loads(without.err)["kind"] == "unusable_reply"
+    assert without.err.startswith("never\n"), "what came is shown, since nothing keeps it"
+    assert json.loads(without.err.splitlines()[-1])["kind"] == "unusable_reply"
 
 
 def test_the_command_writes_nothing_but_json(run: Command, script: Any) -> None:
@@ -128,6 +144,10 @@ def test_both_providers_are_asked_for_json_in_their_own_words(server: ChatServer
 )
 def test_the_last_code_block(text: str, code: str | None) -> None:
     assert codeblocks.last(text) == code
+
+
+def test_the_first_code_block() -> None:
+    assert codeblocks.first("```\none\n```\n```\ntwo\n```") == "one"
 
 
 def test_extract_shows_only_the_last_code_block(run: Command, script: Any) -> None:

@@ -47,7 +47,7 @@ functions: "def f(): pass"
     template = templates.parse(definition)
     assert template.variables() == ["count", "input", "voice"]
     assert template.attachments == (("a.png", None), ("notes.txt", None), ("b", "image/webp"))
-    assert (template.extract, template.ignored) == (True, ("system_fragments", "tools", "functions"))
+    assert (template.extract, template.ignored) == ("last", ("system_fragments", "tools", "functions"))
     found = templates.fill(template, "fish", {"count": "3"})
     assert found.prompt == "Suggest 3 dishes of fish for $5\n"
     assert found.options == {
@@ -56,6 +56,12 @@ functions: "def f(): pass"
         "schema": {"type": "object", "properties": {"dishes": {"type": "array"}}},
         "parameters": {"temperature": 0.5, "max_tokens": 300},
     }
+
+
+def test_which_code_block_is_wanted_and_dates_are_read_as_llm_has_them() -> None:
+    assert templates.parse("prompt: x\nextract: true").extract == "first"
+    assert templates.parse("prompt: x").extract is None
+    assert filled("prompt: Since $day\ndefaults: {day: 2020-01-01}") == "Since 2020-01-01"
 
 
 def test_a_price_in_dollars_or_a_lone_brace_is_no_variable() -> None:
@@ -140,7 +146,7 @@ def test_names_are_kept_changed_and_forgotten(database: db.Database) -> None:
     row = templates.add("review", "Review {{ input }}")
     with pytest.raises(errors.Conflict):
         templates.add("review", "other")
-    for name in ("", "two words", "a/b"):
+    for name in ("", "two words", "a/b", "@last", "x.yaml"):
         with pytest.raises(errors.InvalidInput):
             templates.add(name, "x")
     assert templates.get(row.uuid[:6]).name == "review"

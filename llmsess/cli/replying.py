@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmsess import codeblocks, prices, schemas
+from llmsess import codeblocks, prices, schemas, sessions
 from llmsess.cli import conversation, markdown, output
 from llmsess.errors import LostReply, UnusableReply
 from llmsess.models import Message
@@ -20,10 +20,13 @@ CUT = ("length", "max_tokens")  # finish reasons of a reply that ended at a limi
 
 @dataclass(frozen=True)
 class Display:
-    """How a reply is shown: as JSON, or its text; `extract` only its last code block, `schema` only its JSON value."""
+    """How a reply is shown: as JSON, its text, or only a part of it.
+
+    `extract` is which code block is wanted, first or last; with `schema` it is the JSON value.
+    """
 
     as_json: bool = False
-    extract: bool = False
+    extract: str | None = None
     schema: Any = None
     hide_reasoning: bool = False
     raw: bool = False
@@ -90,6 +93,8 @@ def show(send: Callable[..., Message], display: Display) -> Message:
         reply = send(on_delta=printer, on_wait=_waiting)
     except BaseException as error:
         printer.break_off()
+        if isinstance(error, UnusableReply) and error.session is None:
+            output.notice(error.content)
         if isinstance(error, LostReply):
             output.out(error.content)
         raise
@@ -105,12 +110,14 @@ def show(send: Callable[..., Message], display: Display) -> Message:
 def _show_whole(reply: Message, display: Display) -> None:
     """Write a reply that is shown when it is whole; raises UnusableReply where it has no code block to extract."""
     parts: dict[str, Any] = {}
+    kept_in = sessions.by_id(reply.session_id).uuid if _is_stored(reply) else None
     if display.schema:
         parts["data"] = schemas.value(reply.content, display.schema)
     if display.extract:
-        parts["code"] = codeblocks.last(reply.content)
+        find = codeblocks.first if display.extract == "first" else codeblocks.last
+        parts["code"] = find(reply.content)
         if parts["code"] is None:
-            raise UnusableReply("has no code block", reply.content)
+            raise UnusableReply("has no code block", reply.content, kept_in)
     if display.as_json:
         output.show_json(conversation.reply_json(reply) | parts)
     elif display.schema:
@@ -127,12 +134,20 @@ def _waiting(wait: Wait) -> None:
 def _afterwords(reply: Message) -> list[str]:
     """Return what a person should know of a reply."""
     said = []
+    if not reply.content:
+        calls = "; it asks for tools: llmsess show @last" if reply.tool_text else ""
+        said.append(f"The reply is empty ({reply.finish_reason or 'no reason is given'}){calls}.")
     if reply.finish_reason in CUT:
         said.append("The reply was cut at the limit of tokens; -o max_tokens N sets it.")
-    if reply.model and reply.__data__["id"] is not None and prices.first_unpriced(reply):
+    if reply.model and _is_stored(reply) and prices.first_unpriced(reply):
         name = reply.model.reference
-        said.append(f"No price is known for {name}, so its cost is unknown; to set one: llmsess model price {name}")
+        command = f"llmsess model edit {name} --input-price USD --output-price USD (per million tokens)"
+        said.append(f"No price is known for {name}, so its cost is unknown; to set one: {command}")
     return said
+
+
+def _is_stored(reply: Message) -> bool:
+    return reply.__data__["id"] is not None
 
 
 def is_conversation_possible() -> bool:

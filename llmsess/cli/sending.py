@@ -89,14 +89,14 @@ def asked(prompt: str | None, given: dict[str, Any], *, as_json: bool) -> Asked:
     if given["schema"] is not None:
         options["schema"] = schemas.load(text_value(given["schema"]) or "")
     template, variables = _template(given)
+    extract = "last" if given["extract"] else template and template.extract
     if template is None:
-        shown = display(given, as_json=as_json, extract=given["extract"], schema=options.get("schema"))
+        shown = display(given, as_json=as_json, extract=extract, schema=options.get("schema"))
         return Asked(typed, files, options, shown, lambda text: (text, options))
     files += [attachments.load(path, kind) for path, kind in template.attachments]
     fill = functools.partial(_filled, template, variables, options)
     waits = not typed and (not template.prompt or ("input" in template.variables() and "input" not in variables))
     said, merged = fill("…" if waits else typed)
-    extract = given["extract"] or template.extract
     shown = display(given, as_json=as_json, extract=extract, schema=merged.get("schema"))
     return Asked("" if waits else said, files, merged, shown, fill, given["template"])
 

@@ -105,7 +105,7 @@ def _definition(given: dict[str, Any]) -> str:
         "defaults": {name: text_value(value) for name, value in given["defaults"]},
         "options": {name: json_or_text(value) for name, value in given["options"]},
         "schema_object": schemas.load(text_value(schema) or "") if schema is not None else None,
-        "extract_last": given["extract"],
+        "extract_last": given["extract"] or None,
     }
     return templates.definition(**fields) if any(fields.values()) else ""
 
