@@ -163,7 +163,10 @@ def restore_aside(path: str | os.PathLike[str]) -> Message:
         raise NotFound("file", str(path), hint="check the path") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidInput) as error:
         raise InvalidInput(f"{path} is no unsaved reply") from error
-    message = sessions.get_message(uuid)
+    try:
+        message = sessions.get_message(uuid)
+    except NotFound as error:
+        raise NotFound("message", uuid, hint=f"it was deleted; what came can be read in {path}") from error
     call = Call.get_or_none(Call.message == message.id)
     outcome = {"complete": "ok", "interrupted": "cancelled", "failed": "error"}[fields["status"]]
     ended = {"outcome": outcome, "ended_at": fields["completed_at"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +89,40 @@ def test_an_upgrade_keeps_what_is_there(database: db.Database) -> None:
     assert db.migrate() == ["0002_templates"]
     assert [m.content for m in sessions.path("kept")] == ["one", "one"]
     assert maintenance.check().findings == []
+
+
+def test_what_could_not_be_sent_makes_no_session(server: ChatServer, run: Command, tmp_path: Path) -> None:
+    run("chat", "real", "-m", "echo/echo", "--title", "Real")
+    run("model", "add", "echo/small", "--context-window", "2")
+    sound = tmp_path / "a.mp3"
+    sound.write_bytes(b"ID3x")
+    assert run("chat", "one two three", "-m", "echo/small").status == 2
+    assert run("chat", "hear", "-a", str(sound), "-m", "anthropic/small").status == 2
+    assert run("chat", "hi", "-m", "nowhere/none").status == 2
+    assert [row["title"] for row in json.loads(run("list", "--json").out)] == ["Real"]
+
+
+def test_a_failure_says_how_to_go_on(server: ChatServer, run: Command) -> None:
+    for model in ("early", "500", "401"):
+        done = run("chat", "hi", "-m", f"openai/{model}")
+        assert done.status == 4
+        assert "to send it again: llmsess session retry " in done.err
+    assert json.loads(run("chat", "hi", "-m", "openai/500", "--json").err)["kind"] == "provider"
+    assert "session retry" not in run("chat", "hi", "-m", "openai/500", "--no-store").err
+
+
+def test_an_empty_reply_is_told(server: ChatServer, run: Command) -> None:
+    said = {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}
+    server.answers["empty"] = Answer("application/json", json.dumps(said).encode())
+    assert "The reply is empty (content_filter)." in run("chat", "hi", "-m", "openai/empty").err
+    assert "it asks for tools" in run("chat", "hi", "-m", "openai/tools").err
+
+
+def test_a_retry_sends_as_before(server: ChatServer, run: Command) -> None:
+    run("chat", "one", "-m", "openai/small")
+    run("chat", "-c", "two", "-s", "Be terse.", "-o", "seed", "7", "--context", "last:0")
+    run("session", "retry", "@last")
+    run("session", "retry", "@last", "-o", "seed", "8")
+    again, changed = server.requests[2:]
+    assert [message["content"] for message in again["messages"]] == ["Be terse.", "two"]
+    assert (again["seed"], changed["seed"]) == (7, 8)

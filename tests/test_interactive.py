@@ -346,3 +346,48 @@ def test_reasoning_is_dim_and_no_control_sequence_gets_through(
     colourless = terminal("chat", "x", "-m", model, NO_COLOR="1")
     assert colourless.ended() == 0
     assert b"\x1b[2m" not in colourless.sent
+
+
+def test_a_conversation_that_is_deleted_meanwhile_begins_anew(path: Path, terminal: Callable[..., Terminal]) -> None:
+    talk = terminal("chat", "-m", "echo/echo", "--title", "First")
+    talk.shows("Ctrl-D leaves\n>")
+    talk.type("one", ENTER)
+    talk.shows("> one\none\n")
+    db.connect(path)
+    sessions.delete("First")
+    db.database.close()
+    talk.type("two", ENTER)
+    talk.shows("was deleted meanwhile", "two\n>")
+    talk.type(CTRL_D)
+    assert talk.ended() == 0
+    assert stored(path) == [("two", "complete"), ("two", "complete")]
+
+
+def test_a_history_that_cannot_be_kept_hinders_nothing(
+    path: Path, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    (tmp_path / "home" / "history").mkdir(parents=True)
+    talk = terminal("chat", "-m", "echo/echo")
+    talk.shows("What is typed is not remembered", ">")
+    talk.type("one", ENTER)
+    talk.shows("> one\none\n")
+
+
+def test_an_attachment_goes_with_one_prompt_only(
+    path: Path, terminal: Callable[..., Terminal], script: Callable[..., str], tmp_path: Path
+) -> None:
+    note = tmp_path / "a note.txt"
+    note.write_text("x")
+    talk = terminal("chat", "-m", script({"error": {"kind": "server", "message": "it broke"}}, "fine"))
+    talk.shows("Ctrl-D leaves\n>")
+    talk.type(f"/attach '{note}'", ENTER)
+    talk.shows("With the next prompt: a note.txt (text/plain)")
+    talk.type("first", ENTER)
+    talk.shows("it broke", "/retry sends it again.")
+    talk.type("/attach", ENTER)
+    talk.shows("Nothing is attached.")
+    talk.type("second", ENTER)
+    talk.shows("> second\nfine\n")
+    db.connect(path)
+    assert [message.parts is not None for message in sessions.path("@last") if message.role == "user"] == [True, False]
+    db.database.close()

@@ -9,7 +9,7 @@ import click
 
 from llmsess import chat as chats
 from llmsess import sessions
-from llmsess.cli import output, replying, sending
+from llmsess.cli import replying, sending
 from llmsess.cli.completion_types import PROJECT, SESSION
 from llmsess.cli.options import database, request_options
 from llmsess.cli.sending import Asked
@@ -49,17 +49,18 @@ def chat(
     if asked.is_empty and asked.display.streams and replying.is_conversation_possible():
         from llmsess.cli.interactive import Talk
 
-        return Talk(asked, found, None if no_store else functools.partial(_made, asked, place)).run()
+        Talk(asked, found, None if no_store else functools.partial(_made, asked, place)).run()
+        return
     if asked.is_empty and not asked.attachments:
         raise InvalidInput("there is no prompt", hint='llmsess chat "..." or pipe it in')
-    session = found if found is not None or no_store else _made(asked, place)
-    turn = chats.once if session is None else functools.partial(chats.ask, session)
-    send = functools.partial(turn, asked.prompt, attachments=asked.attachments, **asked.options)
+    said = {"prompt": asked.prompt, "attachments": asked.attachments, **asked.options}
+    session = found if found is not None or no_store else _made(asked, place, said)
+    send = functools.partial(chats.once if session is None else functools.partial(chats.ask, session), **said)
     try:
         replying.show(send, asked.display)
-    except KeyboardInterrupt:
-        if session is not None:
-            output.notice(f"What came is kept; to go on: llmsess chat --session {session.uuid[:8]} PROMPT")
+    except BaseException as error:
+        if session is not None and not as_json:
+            replying.say_how_to_go_on(error, session)
         raise
 
 
@@ -77,8 +78,9 @@ def _found(continued: bool, reference: str | None, no_store: bool, new: dict[str
     return sessions.get("@last" if reference is None else reference)
 
 
-def _made(asked: Asked, place: dict[str, Any]) -> Session:
-    """Return a new session with the settings of what is asked."""
+def _made(asked: Asked, place: dict[str, Any], said: dict[str, Any]) -> Session:
+    """Return a new session with the settings of what is asked; none is made where what is said could not be sent."""
+    chats.check(**said)
     options = asked.options
     return sessions.create(
         place["title"], model=chats.prepare(chats.Options(**options))[0].model, project=place["project"],

@@ -14,9 +14,9 @@ from typing import Any
 from llmsess import chat, search, sessions
 from llmsess.attachments import Attachment, load
 from llmsess.cli import conversation, output, replying
-from llmsess.cli.options import edited_text
+from llmsess.cli.options import edited_text, text_value
 from llmsess.cli.sending import Asked
-from llmsess.errors import InvalidInput, LlmsessError
+from llmsess.errors import InvalidInput, LlmsessError, NotFound, ProviderError
 from llmsess.models import Message, Session
 from llmsess.providers import Turn
 from llmsess.settings import Settings
@@ -34,7 +34,9 @@ class Leave(Exception):
 class Talk:
     """One interactive chat; `session` is None until the first prompt, and stays so where nothing is kept."""
 
-    def __init__(self, asked: Asked, session: Session | None, create: Callable[[], Session] | None) -> None:
+    def __init__(
+        self, asked: Asked, session: Session | None, create: Callable[[dict[str, Any]], Session] | None
+    ) -> None:
         self.asked, self.session, self.create = asked, session, create
         self.changed: dict[str, Any] = {}  # options set by commands
         self.pending: list[Attachment] = list(asked.attachments)
@@ -54,6 +56,8 @@ class Talk:
                 continue
             except LlmsessError as error:
                 output.show_error(error, as_json=False)
+                if isinstance(error, ProviderError) and self.session is not None:
+                    output.notice("/retry sends it again.", dim=True)
         if self.session is not None:
             output.notice(f"To go on: llmsess chat --session {self.session.uuid[: conversation.SHORT_ID]}", dim=True)
 
@@ -89,29 +93,40 @@ class Talk:
     def send(self, typed: str) -> None:
         """Send a prompt with what was attached, and show its reply."""
         prompt, options = self.asked.fill(typed)
-        options, files = options | self.changed, self.pending
-        if self.create is None:
-            reply = self.turn(functools.partial(chat.once, prompt, attachments=files, earlier=self.earlier, **options))
-            if reply is not None:
-                self.earlier += [chat.turn_of(prompt, files), Turn("assistant", reply.content)]
-        else:
-            session = self.session = self.session or self.create()
-            self.turn(functools.partial(chat.ask, session, prompt, attachments=files, **options))
+        said = {"prompt": prompt, "attachments": self.pending, **options, **self.changed}
         self.pending = []
+        if self.create is None:
+            reply = self.turn(functools.partial(chat.once, earlier=self.earlier, **said))
+            if reply is not None:
+                self.earlier += [chat.turn_of(prompt, said["attachments"]), Turn("assistant", reply.content)]
+        else:
+            session = self.session = self.there() or self.create(said)
+            self.turn(functools.partial(chat.ask, session, **said))
 
     def turn(self, send: Callable[..., Message]) -> Message | None:
         """Take a turn and return its reply, None where Ctrl-C has stopped it."""
         try:
             return replying.show(send, self.asked.display)
         except KeyboardInterrupt:
-            output.notice("Stopped; what came is kept." if self.session else "Stopped.", dim=True)
+            fate = "what came is kept" if self.session else "that turn is no part of the conversation"
+            output.notice(f"Stopped; {fate}.", dim=True)
+            return None
+
+    def there(self) -> Session | None:
+        """Return the session as it is now, None where there is none yet, or it was deleted."""
+        try:
+            return sessions.get(self.session.uuid) if self.session is not None else None
+        except NotFound:
+            output.notice("The conversation was deleted meanwhile: this is a new one.", fg="yellow")
+            self.session = None
             return None
 
     def stored(self) -> Session:
         """Return the session; raises InvalidInput where there is none yet, or none is kept."""
-        if self.session is None:
+        session = self.there()
+        if session is None:
             raise InvalidInput("nothing was said yet" if self.create else "nothing is kept of this conversation")
-        return sessions.by_id(self.session.id)
+        return session
 
 
 def _reader(*, kept: bool) -> Callable[[str], str]:
@@ -122,23 +137,26 @@ def _reader(*, kept: bool) -> Callable[[str], str]:
     from prompt_toolkit.key_binding import KeyBindings
     from prompt_toolkit.output import create_output
 
+    history = FileHistory(path) if kept and (path := _history_file()) else InMemoryHistory()
     keys = KeyBindings()
     keys.add("escape", "enter")(lambda event: event.current_buffer.insert_text("\n"))
     words = WordCompleter([f"/{name}" for name in (*COMMANDS, "multi")], sentence=True)
     reader: PromptSession[str] = PromptSession(
-        history=FileHistory(_history_file()) if kept else InMemoryHistory(),
-        key_bindings=keys, completer=words, complete_while_typing=False, enable_open_in_editor=True,
+        history=history, key_bindings=keys, completer=words, complete_while_typing=False, enable_open_in_editor=True,
         tempfile_suffix=".md", output=create_output(sys.stdout if output.is_terminal() else sys.stderr),
     )  # fmt: skip
     return reader.prompt
 
 
-def _history_file() -> str:
-    """Return the file of what was typed before, which only its owner reads."""
-    home = Settings.load().home
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = home / "history"
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+def _history_file() -> str | None:
+    """Return the file of what was typed before, which only its owner reads; None where there can be none."""
+    path = Settings.load().home / "history"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        output.notice(f"What is typed is not remembered: {error}", fg="yellow")
+        return None
     return str(path)
 
 
@@ -173,8 +191,8 @@ def _fork(talk: Talk, title: str) -> None:
 
 
 def _edit(talk: Talk, rest: str) -> None:
-    if talk.session is None:
-        talk.send(edited_text(rest))
+    if talk.session is None and talk.create is not None:
+        talk.send(rest or edited_text())
         return
     session = talk.stored()
     prompts = [message for message in sessions.path(session) if message.role == "user"]
@@ -210,23 +228,27 @@ def _model(talk: Talk, reference: str) -> None:
 
 def _system(talk: Talk, text: str) -> None:
     if text:
-        talk.changed["system"] = text
+        talk.changed["system"] = text_value(text)
     session = talk.session
     shown = talk.changed.get("system") or talk.asked.options.get("system") or (session and session.system_prompt)
     output.notice(shown or "There is no system prompt.")
 
 
 def _tag(talk: Talk, words: str) -> None:
-    tags = sessions.tag(talk.stored(), words.split())
+    given = words.split()
+    removed = [word[1:] for word in given if word.startswith("-")]
+    tags = sessions.tag(talk.stored(), [word for word in given if not word.startswith("-")], removed)
     output.notice(" ".join(f"#{tag}" for tag in tags) or "There are no tags.")
 
 
 def _cost(talk: Talk, rest: str) -> None:
     row = sessions.summaries([talk.stored().id])[0]
     spent = output.money(row["cost_nano_usd"], row["unpriced_messages"])
-    tokens = f"{output.number(row['input_tokens'])} tokens in, {output.number(row['output_tokens'])} out"
+    given, taken = row["input_tokens"], row["output_tokens"]
+    tokens = f"{output.number(given)} tokens in, {output.number(taken)} out" if given or taken else ""
     replies = output.counted(row["unpriced_messages"], "reply", "replies")
-    output.notice(f"{spent} · {tokens}" + (f" · {replies} without a price" if row["unpriced_messages"] else ""))
+    unpriced = f"{replies} without a price" if row["unpriced_messages"] else ""
+    output.notice(" · ".join(filter(None, (spent, tokens, unpriced))))
 
 
 def _context(talk: Talk, rest: str) -> None:
@@ -240,7 +262,9 @@ def _context(talk: Talk, rest: str) -> None:
 
 def _attach(talk: Talk, path: str) -> None:
     if path:
-        talk.pending.append(load(path))
+        talk.pending.append(load(path[1:-1] if path[0] == path[-1] and path[0] in "'\"" else path))
+    if not talk.pending:
+        output.notice("Nothing is attached.")
     for file in talk.pending:
         output.notice(f"With the next prompt: {file.name or 'what was piped in'} ({file.media_type})")
 
@@ -248,6 +272,8 @@ def _attach(talk: Talk, path: str) -> None:
 def _search(talk: Talk, query: str) -> None:
     from llmsess.cli.search import show_hits
 
+    if not query:
+        raise InvalidInput("what is to be searched for?", hint="/search WORDS")
     show_hits([hit._asdict() for hit in search.find(query, search.SearchFilter(limit=HITS))])
 
 
@@ -268,11 +294,11 @@ COMMANDS: dict[str, tuple[Command, str, str]] = {  # name: (function, its argume
     "undo": (_undo, "", "Take the last prompt and its reply back."),
     "fork": (_fork, "[TITLE]", "Go on in a branch of this conversation."),
     "model": (_model, "[MODEL]", "Show the model, or go on with another."),
-    "system": (_system, "[TEXT]", "Show the system prompt, or go on with another."),
+    "system": (_system, "[TEXT]", "Show the system prompt, or go on with another; @FILE reads it."),
     "attach": (_attach, "[FILE]", "Attach a file or a URL to the next prompt."),
     "context": (_context, "", "Show what is sent with the next prompt."),
     "cost": (_cost, "", "Show what this conversation has cost."),
-    "tag": (_tag, "[TAG...]", "Tag this conversation."),
+    "tag": (_tag, "[TAG...]", "Tag this conversation; -TAG takes one away."),
     "search": (_search, "WORDS", "Search all conversations."),
     "exit": (_exit, "", "Leave, as Ctrl-D does."),
     "quit": (_exit, "", "Leave."),

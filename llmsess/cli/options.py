@@ -128,10 +128,10 @@ def session_filter(options: dict[str, Any]) -> Any:
 
 _REQUEST = (
     click.option("--model", "-m", shell_complete=MODEL, help="The model; the session goes on with it."),
-    click.option("--system", "-s", help="The system prompt, with -c of this turn; @FILE reads a file."),
+    click.option("--system", "-s", help="The system prompt (of this turn, where a session goes on); @FILE reads it."),
     click.option(
         "-o", "--option", "parameters", nargs=2, multiple=True, metavar="NAME VALUE",
-        help="A parameter, with -c of this turn.",
+        help="A parameter (of this turn, where a session goes on).",
     ),
     click.option("--context", metavar="all|last:N", help="What of the conversation is sent: all, or N messages."),
     click.option("--retries", type=click.IntRange(0), help="How often a refused request is sent again (3)."),

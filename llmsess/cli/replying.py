@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from llmsess import codeblocks, prices, schemas, sessions
-from llmsess.cli import conversation, markdown, output
-from llmsess.errors import LostReply, UnusableReply
-from llmsess.models import Message
+from llmsess.cli import Terminated, conversation, markdown, output
+from llmsess.errors import LostReply, MissingKey, ProviderError, UnusableReply
+from llmsess.models import Message, Session
 from llmsess.providers import Delta
 from llmsess.retrying import Wait
 from llmsess.texts import without_controls
@@ -105,6 +106,19 @@ def show(send: Callable[..., Message], display: Display) -> Message:
     for text in _afterwords(reply):
         output.notice(text, dim=True)
     return reply
+
+
+def say_how_to_go_on(error: BaseException, session: Session) -> None:
+    """Say what to do after a turn that has not ended well, in so far as its error does not say so."""
+    name = session.uuid[: conversation.SHORT_ID]
+    if isinstance(error, (KeyboardInterrupt, Terminated)):
+        text = f"What came is kept; to go on: llmsess chat --session {name} PROMPT"
+    elif isinstance(error, ProviderError) and not isinstance(error, MissingKey):
+        text = f"What was said is kept; to send it again: llmsess session retry {name}"
+    else:
+        return
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        output.notice(text)
 
 
 def _show_whole(reply: Message, display: Display) -> None:
