@@ -10,22 +10,20 @@ simonw/llm's templates, which are read unchanged (https://llm.datasette.io/en/st
     attachments, fragments   paths and URLs that go with the prompt
     extract, extract_last    show only the first, or the last, code block
 
-A text with `{{` or `{%` is Jinja, in an immutable sandbox that knows no name but the variables; any other has its
-`$name` and `${name}` replaced, `$$` is a dollar. A missing variable is an error. `tools`, `functions` and
-`system_fragments` of llm are not run: they are in `Template.ignored`.
+What is done with the texts is in `sandbox`. `tools`, `functions` and `system_fragments` of llm are not run: they are in
+`Template.ignored`.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from peewee import IntegrityError
 
-from llmsess import door, request_parameters, schemas
+from llmsess import door, request_parameters, sandbox, schemas
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput
 from llmsess.models import Template as Row
@@ -36,8 +34,6 @@ from llmsess.settings import expanded
 from llmsess.texts import one_line, too_deep
 
 MAX_DEFINITION_BYTES = 1024 * 1024
-MAX_RENDERED = 50_000_000  # characters that a template may make
-_DOLLAR = re.compile(r"\$(?:(\$)|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _TEXTS, _LISTS = ("prompt", "system", "model", "name"), ("attachments", "fragments", "system_fragments", "tools")
 
 
@@ -57,7 +53,7 @@ class Template:
 
     def variables(self) -> list[str]:
         """Return the names of the variables, `input` among them if it is used, sorted."""
-        return sorted(set().union(*(names(text) for text in (self.prompt, self.system) if text)))
+        return sorted(set().union(*(sandbox.names(text) for text in (self.prompt, self.system) if text)))
 
 
 @dataclass(frozen=True)
@@ -182,105 +178,17 @@ def fill(template: Template, given: str = "", variables: Mapping[str, Any] | Non
     if "input" in wanted and not given and "input" not in known:
         raise InvalidInput("the template needs an input", hint="type a prompt, or pipe it in")
     known = {"input": given} | known if not given else known | {"input": given}
-    prompt = render(template.prompt, known) if template.prompt else ""
+    prompt = sandbox.render(template.prompt, known) if template.prompt else ""
     rest = given if "input" not in wanted else ""
     options = {
         "model": template.model,
-        "system": render(template.system, known) if template.system else None,
+        "system": sandbox.render(template.system, known) if template.system else None,
         "schema": template.schema,
         "parameters": template.options,
     }
     said = "\n\n".join(text for text in (prompt, rest) if text)
     used = {name: value for name, value in options.items() if value}
     return Filled(said, used)
-
-
-def is_jinja(text: str) -> bool:
-    """Return whether a text is a Jinja template rather than one with $names."""
-    return "{{" in text or "{%" in text or "{#" in text
-
-
-def names(text: str) -> set[str]:
-    """Return the names that a text needs values for; raises InvalidInput for a text that is no template."""
-    if not is_jinja(text):
-        return {found[2] or found[3] for found in _DOLLAR.finditer(text) if not found[1]}
-    import jinja2
-    from jinja2 import meta
-
-    try:
-        return meta.find_undeclared_variables(_environment().parse(text)).difference(_GLOBALS)
-    except (jinja2.TemplateSyntaxError, RecursionError) as error:
-        where = f" in line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-        raise InvalidInput(f"the template is wrong{where}: {one_line(str(error), 200)}") from error
-
-
-def render(text: str, variables: Mapping[str, Any]) -> str:
-    """Return a text with the values of its variables; raises InvalidInput where one is missing or it cannot be made."""
-    if not is_jinja(text):
-        missing = names(text) - variables.keys()
-        if missing:
-            raise InvalidInput(f"the template needs {', '.join(sorted(missing))}")
-        return _DOLLAR.sub(lambda found: found[1] or str(variables[found[2] or found[3]]), text)
-    import jinja2
-
-    pieces, size = [], 0
-    try:
-        for piece in _environment().from_string(text).generate(**{str(key): value for key, value in variables.items()}):
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_RENDERED:
-                raise InvalidInput(f"the template makes more than {MAX_RENDERED:,} characters")
-    except jinja2.TemplateSyntaxError as error:
-        raise InvalidInput(f"the template is wrong in line {error.lineno}: {one_line(str(error), 200)}") from error
-    except (jinja2.TemplateError, *_CAUSES) as error:
-        reason = one_line(str(error) or type(error).__name__, 200)
-        raise InvalidInput(f"the template cannot be filled: {reason}") from error
-    return "".join(pieces)
-
-
-@functools.cache
-def _environment() -> Any:
-    """Return the sandbox: strict about names, without files, and with bounds on what one operation makes."""
-    import jinja2
-    from jinja2.exceptions import SecurityError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Sandbox(ImmutableSandboxedEnvironment):
-        intercepted_binops = frozenset(["*", "**", "%"])
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            sizes = [len(value) if hasattr(value, "__len__") else abs(value) for value in (left, right)]
-            if operator == "**" and not (sizes[0] <= 10**6 and sizes[1] <= 100):
-                raise SecurityError("a power that large is not for templates")
-            repeats = operator == "*" and any(hasattr(value, "__len__") for value in (left, right))
-            if repeats and sizes[0] * sizes[1] > MAX_RENDERED:
-                raise SecurityError("a text that long is not for templates")
-            if operator == "%" and isinstance(left, str):
-                raise SecurityError("% is not for texts: use ~ or format")
-            return super().call_binop(context, operator, left, right)
-
-        def is_safe_callable(self, obj: Any) -> bool:
-            return getattr(obj, "__name__", "") not in _PADDING and super().is_safe_callable(obj)
-
-    environment = Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    environment.globals = {name: environment.globals[name] for name in _GLOBALS}
-    for name in ("center", "indent", "format", "wordwrap"):
-        environment.filters.pop(name)
-    return environment
-
-
-_CAUSES = (
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    ValueError,
-    MemoryError,
-    RecursionError,
-)  # in a template's own doing
-_GLOBALS = ("range", "dict", "namespace")  # what a template may use beside its variables
-_PADDING = (  # a word of theirs makes gigabytes
-    "center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map",
-)  # fmt: skip
 
 
 # What is stored

@@ -42,7 +42,8 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "routing": LOW | {"catalog", "contexts", "door", "prices", "providers", "request_parameters", "retrying"},
     "attachments": LOW | {"providers", "sessions"},
     "schemas": LOW | {"codeblocks", "door"},
-    "templates": LOW | {"door", "request_parameters", "schemas"},
+    "sandbox": {"errors", "models", "texts"},
+    "templates": LOW | {"door", "request_parameters", "sandbox", "schemas"},
     "chat": LOW
     | {
         "attachments",
