@@ -31,8 +31,8 @@ from llmsess.settling import Outcome, call_error, keep_aside, reply_fields, set_
 from llmsess.writing import growing, message_by_id, row_of
 
 __all__ = [
-    "Context", "Exchange", "Options", "ask", "check", "choose_model", "context", "once", "prepare", "recover", "retry",
-    "route", "stream", "turn_of", "undo",
+    "Context", "Exchange", "Options", "ask", "check", "choose_model", "context", "last_prompt", "once",
+    "prepare", "recover", "retry", "route", "stream", "turn_of", "undo",
 ]  # fmt: skip
 
 OnDelta = Callable[[Delta], None]
@@ -120,7 +120,7 @@ def retry(
     InvalidInput where there is no prompt to send.
     """
     found = sessions.get(session)
-    prompt = _last_prompt(found, at)
+    prompt = last_prompt(found, at)
     if prompt is None:
         raise InvalidInput("there is no prompt to send again")
     before = _sent_with(prompt)
@@ -139,8 +139,8 @@ def _sent_with(prompt: Message) -> dict[str, Any]:
     return {"system" if name == "system_prompt" else name: value for name, value in sent.items()}
 
 
-def _last_prompt(session: Session, at: str | Message | None = None) -> Message | None:
-    """Return the last prompt of a person on a path, not one that llmsess made to have a reply repaired."""
+def last_prompt(session: str | Session, at: str | Message | None = None) -> Message | None:
+    """Return the last prompt of a person on a path, None where there is none; a repair's prompt is llmsess's own."""
     said = (message for message in reversed(sessions.path(session, at=at)) if message.role == "user")
     return next((message for message in said if message.origin != "harness"), None)
 
@@ -152,7 +152,7 @@ def undo(session: str | Session) -> Message:
     """
     with database.atomic():
         found = sessions.get(session)
-        prompt = _last_prompt(found)
+        prompt = last_prompt(found)
         if prompt is None:
             raise InvalidInput("there is nothing to take back")
         update_row(Session, found.id, head_id=prompt.parent_id)

@@ -85,7 +85,7 @@ class Talk:
             text = text[1:]
         elif text.startswith("/"):
             command, _, rest = text[1:].partition(" ")
-            _command(command, text)(self, rest.strip())
+            _command(command)(self, rest.strip())
             return
         if text.strip() or self.pending:
             self.send(text)
@@ -178,7 +178,7 @@ def _lines(typed: Callable[[str], str]) -> str:
 
 
 def _help(talk: Talk, rest: str) -> None:
-    width = max(map(len, (*_USAGE, "/multi"))) + 2
+    width = max(map(len, _USAGE)) + 2
     for usage, text in _USAGE.items():
         output.out(f"{usage:{width}}{text}")
     output.out("\nAlt-Enter begins a new line, Ctrl-X Ctrl-E opens $EDITOR, Ctrl-C stops a reply, Ctrl-D leaves.")
@@ -195,11 +195,10 @@ def _edit(talk: Talk, rest: str) -> None:
         talk.send(rest or edited_text())
         return
     session = talk.stored()
-    prompts = [message for message in sessions.path(session) if message.role == "user"]
-    if not prompts:
+    prompt = chat.last_prompt(session)
+    if prompt is None:
         raise InvalidInput("there is no prompt to change")
-    changed = rest or edited_text(prompts[-1].content)
-    sessions.edit(prompts[-1], changed, session=session)
+    sessions.edit(prompt, rest or edited_text(prompt.content), session=session)
     talk.turn(functools.partial(chat.retry, session, **_options(talk)))
 
 
@@ -307,7 +306,7 @@ _USAGE = {f"/{name} {argument}".strip(): text for name, (_, argument, text) in C
 _USAGE["/multi"] = f"Type a prompt of several lines, up to {END}."
 
 
-def _command(name: str, line: str) -> Command:
+def _command(name: str) -> Command:
     """Return what a command does; raises InvalidInput for one there is not."""
     if name in COMMANDS:
         return COMMANDS[name][0]

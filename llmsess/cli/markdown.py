@@ -21,9 +21,7 @@ _CLEAR = "\r\x1b[K"  # this line; each on its own: some terminals keep a screen 
 _UP = "\x1b[A"
 _WORST = 2  # columns of one character
 _STEP = 8  # a block is looked at again when it has grown by an eighth, not at each of a thousand lines
-_SILENT = re.compile(
-    r"^\s*(?:\d+[.)]|(?:```|~~~).*)", re.MULTILINE
-)  # numbers of lists and marks of code: shown otherwise
+_SILENT = re.compile(r"^\s*(?:\d+[.)]|(?:```|~~~).*)", re.MULTILINE)  # marks of lists and of code, shown otherwise
 
 
 def is_wanted() -> bool:

@@ -124,13 +124,13 @@ def say_how_to_go_on(error: BaseException, session: Session) -> None:
 def _show_whole(reply: Message, display: Display) -> None:
     """Write a reply that is shown when it is whole; raises UnusableReply where it has no code block to extract."""
     parts: dict[str, Any] = {}
-    kept_in = sessions.by_id(reply.session_id).uuid if _is_stored(reply) else None
     if display.schema:
         parts["data"] = schemas.value(reply.content, display.schema)
     if display.extract:
         find = codeblocks.first if display.extract == "first" else codeblocks.last
         parts["code"] = find(reply.content)
         if parts["code"] is None:
+            kept_in = sessions.by_id(reply.session_id).uuid if _is_stored(reply) else None
             raise UnusableReply("has no code block", reply.content, kept_in)
     if display.as_json:
         output.show_json(conversation.reply_json(reply) | parts)

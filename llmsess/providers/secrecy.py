@@ -10,18 +10,19 @@ INSTEAD = "[key]"
 T = TypeVar("T")
 
 
-def is_secret(key: str | None) -> bool:
-    """Return whether a key is long enough to be one."""
-    return bool(key) and len(key or "") >= SHORTEST_KEY
+def _secret(key: str | None) -> str:
+    """Return a key that is long enough to be one, "" for any other."""
+    return key if key is not None and len(key) >= SHORTEST_KEY else ""
 
 
 def hidden(thing: T, key: str | None) -> T:
     """Return a reply or an error, changed in place, with every appearance of the key as [key]."""
-    if key and is_secret(key) and key in repr(vars(thing)):
+    secret = _secret(key)
+    if secret and secret in repr(vars(thing)):
         for name, value in vars(thing).items():
-            object.__setattr__(thing, name, _replaced(value, key))
+            object.__setattr__(thing, name, _replaced(value, secret))
         if isinstance(thing, Exception):
-            thing.args = tuple(_replaced(value, key) for value in thing.args)
+            thing.args = tuple(_replaced(value, secret) for value in thing.args)
     return thing
 
 
@@ -37,7 +38,7 @@ class Pieces:
     """A text that comes in pieces: what may be the beginning of the key waits for the next."""
 
     def __init__(self, key: str | None) -> None:
-        self.key = key if key and is_secret(key) else ""
+        self.key = _secret(key)
         self.waiting = ""
 
     def take(self, piece: str) -> str:
