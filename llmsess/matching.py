@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,9 +16,8 @@ from llmsess.importers.base import (
     Item,
     MessageRecord,
     SessionRecord,
-    Source,
-    moment,
 )
+from llmsess.importers.source import Source
 from llmsess.models import LanguageModel, dump_json, now, time_text
 
 DISPOSITIONS = ("imported", "merged", "duplicate", "ignored", "bad")
@@ -36,11 +34,18 @@ class SourceReport:
     messages: int = 0
     records: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(DISPOSITIONS, 0)))
     problems: list[tuple[int, str]] = field(default_factory=list)
+    unknown: int = 0  # blocks of new messages that were kept and not understood
 
     def add_bad(self, message: str) -> None:
         """Count a record for a file that cannot be read."""
         self.records["bad"] += 1
         self.add_problem(0, message)
+
+    def add_unknown(self, line: int, kinds: Iterable[str]) -> None:
+        """Count blocks of a message that no one understood."""
+        for kind in kinds:
+            self.unknown += 1
+            self.add_problem(line, f'unknown block "{kind}": kept as it is')
 
     def add_problem(self, line: int, message: str) -> None:
         if len(self.problems) < PROBLEMS_KEPT:
@@ -59,22 +64,22 @@ class ImportFile:
         self.repeated: set[int] = set()  # of other files, whose messages this one repeats
         self.deleted: set[str] = set()  # sessions that a person deleted here
         self.told: set[str] = set()  # titles of this file
+        self.became: set[str] = set()  # what the messages since the last whole conversation became
+        self.unknown: list[str] = []  # likewise, their blocks that no one understood
+        self.heads: dict[int, str] = {}  # session: external id of the message it stands at, until that has come
         self.models: dict[str, LanguageModel] = {}
         self.projects: dict[str, int] = {}
 
     def _begin(self, source: Source) -> int:
         """Write the row of the file, or bring it up to date."""
-        stat = source.path.stat()
-        with source.path.open("rb") as opened:
-            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-        mtime = self.mtime = time_text(moment(stat.st_mtime) or now())
+        mtime = self.mtime = time_text(source.mtime())
         with database.atomic():
             row = database.execute_sql(
                 "INSERT INTO import_sources (path, format, sha256, size_bytes, mtime, imported_at, complete) "
                 "VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (path, format) DO UPDATE SET sha256 = excluded.sha256, "
                 "size_bytes = excluded.size_bytes, mtime = excluded.mtime, imported_at = excluded.imported_at, "
                 "complete = 0 RETURNING id",
-                (source.name, self.format, sha256, stat.st_size, mtime, time_text(now())),
+                (source.name, self.format, source.sha256(), source.size(), mtime, time_text(now())),
             ).fetchone()
         return int(row[0])
 
@@ -149,10 +154,15 @@ def find_same(
             return known
     this = (record.role, record.weight, record.opening)
     for known in candidates:
-        if (known.role, known.length, known.opening) == this:
+        if (known.role, known.length, known.opening) == this and (not record.kin or are_kin(known, session_id)):
             return known
     before = logged.get(record.records[0].line) if record.records else None
     return next((known for known in candidates if before and known.id == before.message_id), None)
+
+
+def whole(became: set[str]) -> str:
+    """Return what a record of a whole conversation became, by what its messages became."""
+    return next((name for name in ("imported", "merged", "ignored") if name in became), "duplicate")
 
 
 def dispositions(record: MessageRecord, disposition: str) -> Iterator[tuple[InputRecord, str]]:
@@ -168,6 +178,24 @@ def disposition(record: MessageRecord, before: tuple[int, int | None] | None) ->
     length, output_tokens = before
     grown = (record.usage.output_tokens or 0) > (output_tokens or 0)
     return "merged" if record.weight > length or (grown and record.weight >= length) else "duplicate"
+
+
+_KIN = """
+    WITH RECURSIVE above (id, parent, source, named) AS (
+        SELECT id, parent_session_id, source, parent_external_id FROM sessions WHERE id = :of
+        UNION
+        SELECT s.id, s.parent_session_id, s.source, s.parent_external_id FROM above a JOIN sessions s ON s.id = a.parent
+        UNION
+        SELECT s.id, s.parent_session_id, s.source, s.parent_external_id FROM above a
+        JOIN sessions s ON s.source = a.source AND s.external_id = a.named
+    ) SELECT 1 FROM above WHERE id = :wanted
+"""
+
+
+def are_kin(known: Known, session_id: int | None) -> bool:
+    """Return whether a known message lies in a session that this one descends from, or the other way round."""
+    pairs = ({"of": session_id, "wanted": known.session_id}, {"of": known.session_id, "wanted": session_id})
+    return session_id is not None and any(database.execute_sql(_KIN, pair).fetchone() for pair in pairs)
 
 
 _LENGTH = " + ".join(

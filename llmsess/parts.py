@@ -3,7 +3,8 @@
 A message's text is stored once, in `content`, `reasoning` or `tool_text`, where it is readable and searched. `parts`
 keeps the blocks with each such text replaced by the span it has there: `["content", start, end]`. Bytes become
 attachments: `["blob", n]` is the n-th of the message. Known blocks are text, thinking, tool_use, tool_result and
-image/audio/file with base64 data, in Anthropic's and OpenAI's spellings; any other block is kept as it is.
+image/audio/file with base64 data, in Anthropic's and OpenAI's spellings; any other block is kept as it is. Blocks of a
+type that no list here names are told, so that an importer can say what it did not understand.
 """
 
 from __future__ import annotations
@@ -29,6 +30,14 @@ _TEXTS = {  # block type: (key of its text, field that holds it)
     "thinking": ("thinking", "reasoning"),
     "reasoning": ("text", "reasoning"),
 }
+_OTHERS = (  # kept as they are, since nothing in them is text that is said
+    "image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "document",
+    "redacted_thinking", "server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result",
+    "web_fetch_tool_result", "code_execution_tool_result", "bash_code_execution_tool_result",
+    "text_editor_code_execution_tool_result", "tool_reference", "search_result", "container_upload", "citations",
+    "fallback", "token_budget", "voice_note", "flag", "custom", "data", "resource_link",
+)  # fmt: skip
+_KNOWN = {*_TEXTS, *_TOOLS, *_OTHERS}
 
 
 class Attachment(NamedTuple):
@@ -47,6 +56,7 @@ class Packed:
     tool_text: str | None = None
     parts: list[Any] | None = None
     attachments: list[Attachment] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)  # types of blocks that are kept and not understood
 
     def fields(self) -> dict[str, Any]:
         """Return the columns of a message."""
@@ -63,6 +73,7 @@ class _Packer:
         self.pieces: dict[str, list[str]] = {"content": [], "reasoning": [], "tool_text": []}
         self.lengths = {"content": 0, "reasoning": 0, "tool_text": 0}
         self.attachments: list[Attachment] = []
+        self.unknown: list[str] = []
 
     def add(self, name: str, text: str, prefix: str = "") -> list[Any]:
         """Append a text to a field; return its span."""
@@ -92,6 +103,8 @@ class _Packer:
             return self.add(inside or "content", block)
         kind = block.get("type") if isinstance(block, dict) else None
         replaced = self.replaced(block, kind, inside) if isinstance(kind, str) else None
+        if kind not in _KNOWN or (replaced is None and kind in _TEXTS):
+            self.unknown.append(clean(str(kind))[:40])
         return {"json": block} if replaced is None else replaced
 
     def replaced(self, block: Block, kind: str, inside: str | None) -> Block | None:
@@ -157,7 +170,8 @@ def pack(content: str | Sequence[Any] | None) -> Packed:
     packer = _Packer()
     parts = [packer.block(block) for block in content]
     joined = {name: SEPARATOR.join(pieces) if pieces else None for name, pieces in packer.pieces.items()}
-    return Packed(joined["content"] or "", joined["reasoning"], joined["tool_text"], parts, packer.attachments)
+    texts = joined["content"] or "", joined["reasoning"], joined["tool_text"]
+    return Packed(*texts, parts, packer.attachments, packer.unknown)
 
 
 def unpack(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from llmsess import linking, prices, texts
@@ -22,10 +23,11 @@ from llmsess.importers.base import (
     Item,
     MessageRecord,
     SessionRecord,
-    Source,
     TitleRecord,
+    Whole,
     chunks,
 )
+from llmsess.importers.source import Source
 from llmsess.matching import (
     Growth,
     ImportFile,
@@ -37,6 +39,7 @@ from llmsess.matching import (
     find_known,
     find_same,
     logged_lines,
+    whole,
 )
 from llmsess.models import Message, dump_json, new_uuid, time_text
 from llmsess.rows import update_row
@@ -49,13 +52,14 @@ _STAGED = (
     "id", "uuid", "session_id", "sequence_number", "parent_id", "parent_external_id", "position", "role", "origin",
     "status", "content", "reasoning", "tool_text", "parts", "content_sha256", "reasoning_sha256", "tool_text_sha256",
     "model_id", "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
-    "usage", "cost", "cost_source", "finish_reason", "error", "external_id", "metadata", "created_at", "completed_at",
+    "usage", "cost", "cost_source", "latency_ms", "ttft_ms", "finish_reason", "error", "external_id", "metadata",
+    "created_at", "completed_at",
 )  # fmt: skip
 _ENTER = f"INSERT INTO messages ({', '.join(_STAGED)}) SELECT {', '.join(_STAGED)} FROM staged"  # in rowid order
 _REPLACED = (
     "reasoning", "tool_text", "parts", "content_sha256", "reasoning_sha256", "tool_text_sha256", "model_id",
     "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "usage", "cost",
-    "cost_source", "finish_reason", "error", "metadata",
+    "cost_source", "latency_ms", "ttft_ms", "finish_reason", "error", "metadata",
 )  # fmt: skip
 _LOG = """
     INSERT INTO import_records (source_id, line, external_id, message_id, disposition, problem, raw_record)
@@ -75,7 +79,13 @@ _GROW = """
 """
 
 
-def enter(source: Source, importer: Importer, report: SourceReport, **options: bool) -> None:
+def enter(
+    source: Source,
+    importer: Importer,
+    report: SourceReport,
+    on_chunk: Callable[[], None] = lambda: None,
+    **options: bool,
+) -> None:
     """Enter a file's records into the database and count in the report what became of them.
 
     `options` are keep_raw, to keep the raw records, and undelete, to bring back sessions that were deleted here.
@@ -86,6 +96,7 @@ def enter(source: Source, importer: Importer, report: SourceReport, **options: b
     for items in chunks(importer.read(source)):
         with database.atomic():
             _Chunk(file, items).enter()
+        on_chunk()
     report.sessions = len(file.sessions)
     with database.atomic():
         for line, problem in linking.link(importer.NAME):
@@ -121,6 +132,11 @@ class _Chunk:
                 self.message(item)
             elif isinstance(item, TitleRecord):
                 self.title(item)
+            elif isinstance(item, Whole):
+                self.log(item.record, whole(self.file.became), None, None)
+                self.file.report.add_unknown(item.record.line, self.file.unknown)
+                self.file.became.clear()
+                self.file.unknown.clear()
             else:
                 self.other(item)
         self.write()
@@ -141,6 +157,8 @@ class _Chunk:
             database.execute_sql("UPDATE sessions SET status = 'active' WHERE id = ?", (growth.id,))
             growth.deleted = False
         self.file.sessions.add(growth.id)
+        if record.head is not None:
+            self.file.heads[growth.id] = record.head
 
     def make(self, record: SessionRecord) -> Growth:
         """Put a new session in line to be entered before its messages."""
@@ -197,6 +215,8 @@ class _Chunk:
     def message(self, record: MessageRecord) -> None:
         self.file.report.messages += 1
         growth = self.growth(record.session)
+        if record.kin and self.made:
+            self.write_messages()  # whose kin a session is can only be told of one that is there
         known = find_same(record, self.known.get(record.external_id, []), growth.id, self.logged)
         if known is not None and known.session_id != growth.id:
             self.file.repeated.add(known.session_id)
@@ -204,14 +224,23 @@ class _Chunk:
             self.left_deleted(record)
             self.log_all(record, "ignored", None)
         elif known is None:
-            self.log_all(record, "imported", self.stage(record, growth))
+            row_id = self.stage(record, growth)
+            self.stand(growth, record, row_id)
+            self.log_all(record, "imported", row_id)
         else:
             became = disposition(record, known.extent)
             if became == "merged":
                 self.replace(record, known)
             else:
                 self.arrive(growth, known)
+            self.stand(growth, record, known.id)
             self.log_all(record, became, known.id)
+
+    def stand(self, growth: Growth, record: MessageRecord, row_id: int) -> None:
+        """Move the head to the message that the source says its conversation stands at; it then stays there."""
+        if self.file.heads.get(growth.id) == record.external_id and growth.movable:
+            self.file.heads[growth.id] = ""
+            growth.head_id, growth.dirty = row_id, True
 
     def left_deleted(self, record: MessageRecord) -> None:
         """Say once of a session that it stays deleted."""
@@ -281,7 +310,8 @@ class _Chunk:
         if record.model is not None:
             growth.model_id = self.file.models[record.model].id
         extends = parent is not None and parent.id == growth.head_id
-        if growth.movable and (extends or created is None or created >= growth.latest):  # lines may come in any order
+        free = growth.movable and self.file.heads.get(growth.id) != ""
+        if free and (extends or created is None or created >= growth.latest):  # lines may come in any order
             growth.head_id = row_id
         if created:
             growth.latest = max(growth.latest, created)
@@ -301,6 +331,7 @@ class _Chunk:
         if record.origin == "model":
             price = prices.price(model, record.usage, at=record.created_at, reported_usd=record.cost_usd)
             optional |= {"cost": price.cost, "cost_source": price.source, "finish_reason": record.finish_reason}
+            optional |= {"latency_ms": record.latency_ms, "ttft_ms": record.ttft_ms}
         if record.error:
             optional["error"] = texts.clean(record.error)[:MAX_ERROR_CHARACTERS]
         return texts.stored(values | {name: value for name, value in optional.items() if value is not None})
@@ -321,6 +352,12 @@ class _Chunk:
 
     def log_all(self, record: MessageRecord, disposition: str, message_id: int | None) -> None:
         """Log the records of a message as what they became."""
+        self.file.became.add(disposition)
+        if record.packed.unknown and disposition in ("imported", "merged"):
+            if record.records:
+                self.file.report.add_unknown(record.records[0].line, record.packed.unknown)
+            else:
+                self.file.unknown += record.packed.unknown
         for part, became in dispositions(record, disposition):
             self.log(part, became, message_id, None)
 

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llmsess import linking
 from llmsess.db import database
-from llmsess.importers.base import Bad, Importer, Item, MessageRecord, SessionRecord, Source, TitleRecord, chunks
-from llmsess.matching import SourceReport, disposition, dispositions, find_growths, find_known, find_same, logged_lines
+from llmsess.importers.base import Bad, Importer, Item, MessageRecord, SessionRecord, TitleRecord, Whole, chunks
+from llmsess.importers.source import Source
+from llmsess.matching import (
+    SourceReport,
+    disposition,
+    dispositions,
+    find_growths,
+    find_known,
+    find_same,
+    logged_lines,
+    whole,
+)
 
 
-def survey(source: Source, importer: Importer, report: SourceReport, *, undelete: bool = False) -> None:
+def survey(
+    source: Source,
+    importer: Importer,
+    report: SourceReport,
+    on_chunk: Callable[[], None] = lambda: None,
+    *,
+    undelete: bool = False,
+) -> None:
     """Count in the report what an import of the file would make of each record."""
     looking = _Survey(source, importer.NAME, report, undelete)
     for items in chunks(importer.read(source)):
         looking.take(items)
+        on_chunk()
     report.sessions = len(looking.sessions)
 
 
@@ -24,6 +44,8 @@ class _Survey:
         self.sessions: set[str] = set()
         self.seen: dict[int, tuple[int, int | None]] = {}  # by hash, what messages that would be new have in them
         self.told: set[str] = set()  # titles that would be
+        self.became_since: set[str] = set()  # what the messages since the last whole conversation would become
+        self.unknown_since: list[str] = []  # likewise, their blocks that no one understood
         sql = "SELECT id FROM import_sources WHERE path = ? AND format = ?"
         row = database.execute_sql(sql, (source.name, format)).fetchone()
         self.source_id = row[0] if row else 0
@@ -38,8 +60,17 @@ class _Survey:
                 self.sessions.add(item.external_id)
             elif isinstance(item, MessageRecord):
                 self.report.messages += 1
-                for _, became in dispositions(item, self.became(item)):
-                    self.report.records[became] += 1
+                became = self.became(item)
+                self.became_since.add(became)
+                if item.packed.unknown and became in ("imported", "merged"):
+                    self.unknown(item)
+                for _, disposed in dispositions(item, became):
+                    self.report.records[disposed] += 1
+            elif isinstance(item, Whole):
+                self.report.records[whole(self.became_since)] += 1
+                self.report.add_unknown(item.record.line, self.unknown_since)
+                self.became_since.clear()
+                self.unknown_since.clear()
             elif isinstance(item, TitleRecord):
                 self.report.records["duplicate" if self.is_told(item) else "merged"] += 1
             else:
@@ -61,6 +92,12 @@ class _Survey:
         if became != "duplicate":
             self.seen[key] = (record.weight, record.usage.output_tokens)
         return became
+
+    def unknown(self, item: MessageRecord) -> None:
+        if item.records:
+            self.report.add_unknown(item.records[0].line, item.packed.unknown)
+        else:
+            self.unknown_since += item.packed.unknown
 
     def is_told(self, item: TitleRecord) -> bool:
         key = linking.title_key(item)

@@ -16,6 +16,7 @@ import pytest
 
 from llmsess import catalog, db, errors, importers, maintenance, sessions, transfer
 from llmsess.importers.base import chunks
+from llmsess.importers.source import Head
 from llmsess.models import ImportRecord, Message, Session
 
 SESSION = "0a1b2c3d-0000-4000-8000-000000000001"
@@ -668,7 +669,8 @@ def test_every_importer_says_what_it_reads(name: str) -> None:
     importer = importers.get(name)
     assert name == importer.NAME
     assert importer.DESCRIPTION
-    assert importer.matches(SPECIMENS[name])
-    assert not importer.matches([])
-    assert not importer.matches([{"a": 1}, 2, None, "x", []])
-    assert [other for other in importers.names() if importers.get(other).matches(SPECIMENS[name])] == [name]
+    head = Head(SPECIMENS[name])
+    assert importer.matches(head)
+    assert not importer.matches(Head())
+    assert not importer.matches(Head([{"a": 1}, {}]))
+    assert [other for other in importers.names() if importers.get(other).matches(head)] == [name]

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -312,6 +312,21 @@ def show_error(error: LlmsessError, *, as_json: bool) -> int:
     else:
         notice(f"Error: {one_line(str(error), ERROR_CHARACTERS)}", fg="red")
     return error.exit_code
+
+
+@contextlib.contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error where that is a terminal; yields what is told (done, total) to move it."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr, show_eta=True) as bar:
+
+        def move(done: int, total: int) -> None:
+            bar.length = max(total, 1)
+            bar.update(min(done, total) - bar.pos)
+
+        yield move
 
 
 def forgiving() -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from llmsess import finding
 from llmsess.cli import output
-
-_HISTORIES = (("Claude Code", "~/.claude/projects", "*/*.jsonl"),)
 
 
 def show_welcome() -> None:
@@ -15,8 +12,9 @@ def show_welcome() -> None:
     output.out('  llmsess chat "why is the sky blue?" -m echo/echo    a first turn, offline')
     output.out("  llmsess list                                        your conversations")
     output.out('  llmsess search "sky"                                find what was said')
-    for tool, folder, pattern in _HISTORIES:
-        files = sum(1 for _ in Path(folder).expanduser().glob(pattern))
-        if files:
-            output.out(f"\n{tool} has {files} transcripts here. To keep them: llmsess import auto {folder}")
+    places = finding.places()
+    if places:
+        output.out("\nOther tools have histories here. To keep them: llmsess import auto\n")
+    for place in places:
+        output.out(f"  {place.format}: {output.cell(str(place.path))} ({output.counted(place.files, 'file')})")
     output.out("\nAll commands: llmsess --help")

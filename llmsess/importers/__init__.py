@@ -6,11 +6,28 @@ from importlib import import_module
 from typing import Any, cast
 
 from llmsess.errors import InvalidInput
-from llmsess.importers.base import Importer, Source
+from llmsess.importers.base import Importer
+from llmsess.importers.source import Head, Source
 
 _MODULES = {
     "claude-code": "llmsess.importers.claude_code",
+    "chatgpt": "llmsess.importers.chatgpt",
+    "claude-ai": "llmsess.importers.claude_ai",
+    "codex": "llmsess.importers.codex",
+    "gemini-cli": "llmsess.importers.gemini_cli",
+    "llm": "llmsess.importers.llm_logs",
     "openai-chat": "llmsess.importers.openai_chat",
+    "anthropic-chat": "llmsess.importers.anthropic_chat",
+    "gemini-batch": "llmsess.importers.gemini_batch",
+    "sharegpt": "llmsess.importers.sharegpt",
+    "alpaca": "llmsess.importers.alpaca",
+    "inspect": "llmsess.importers.inspect_ai",
+    "langfuse": "llmsess.importers.langfuse",
+    "openinference": "llmsess.importers.openinference",
+    "aider": "llmsess.importers.aider",
+    "opencode": "llmsess.importers.opencode",
+    "vscode-copilot": "llmsess.importers.vscode_copilot",
+    "pi": "llmsess.importers.pi",
 }
 
 
@@ -32,6 +49,27 @@ def get(name: str) -> Importer:
 
 def detect(source: Source) -> Importer | None:
     """Return the importer whose format the file has by its shape, None where none or several fit."""
-    head: list[Any] = source.head()
+    head = source.head()
     fitting = [importer for importer in map(get, _MODULES) if importer.matches(head)]
     return fitting[0] if len(fitting) == 1 else None
+
+
+def is_part(source: Source) -> bool:
+    """Return whether a file is read together with others, as a part of their conversation."""
+    head = source.head()
+    tests = (getattr(get(name), "is_part", None) for name in _MODULES)
+    return any(test is not None and test(head) for test in tests)
+
+
+def describe(head: Head) -> str:
+    """Return what a file of no known format has in it, for a person who wonders why."""
+    if head.tables:
+        return f"a database with the tables {_some(sorted(head.tables))}"
+    if head.objects:
+        return f"JSON objects with the keys {_some(list(head.objects[0]))}"
+    first = " ".join(head.text.split())[:60]
+    return f"text that begins {first!r}" if first else "nothing"
+
+
+def _some(names: list[Any]) -> str:
+    return ", ".join(map(str, names[:8])) + (", ..." if len(names) > 8 else "") if names else "(none)"

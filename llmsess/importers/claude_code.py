@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmsess.importers.anthropic_chat import tokens
 from llmsess.importers.base import (
     Bad,
     Ignored,
@@ -27,20 +28,18 @@ from llmsess.importers.base import (
     Item,
     MessageRecord,
     SessionRecord,
-    Source,
     TitleRecord,
-    lines,
-    moment,
-    objects,
-    text_or_none,
 )
-from llmsess.models import reported_usd, token_count
+from llmsess.importers.reading import moment, records, text_or_none
+from llmsess.importers.source import Head, Source
+from llmsess.models import reported_usd
 from llmsess.parts import pack
 from llmsess.prices import Usage
 from llmsess.texts import clean
 
 NAME = "claude-code"
 DESCRIPTION = "Claude Code transcripts (.jsonl files and folders, with sub-agents; loglines exports)"
+PLACES = ("~/.claude/projects", "~/.config/claude/projects")
 OPEN_REPLIES = 64  # how many replies may still grow; a reply's lines lie close together
 UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 SYNTHETIC = "<synthetic>"  # the "model" of replies that Claude Code made up itself
@@ -50,12 +49,16 @@ HARNESS = re.compile(
 )
 
 
-def matches(head: list[Any]) -> bool:
+def matches(head: Head) -> bool:
     """Return whether the first records look like transcript lines or an object of them."""
-    found = [record for record in head if isinstance(record, dict)]
-    if len(found) == 1 and isinstance(found[0].get("loglines"), list):
+    if len(head.objects) == 1 and isinstance(head.objects[0].get("loglines"), list):
         return True
-    return any(_is_line(record) for record in found)
+    return any(_is_line(record) for record in head.objects)
+
+
+def is_part(head: Head) -> bool:
+    """Return whether a file only says what kind of sub-agent the transcript beside it is of."""
+    return any("agentType" in record and "type" not in record for record in head.objects)
 
 
 def _is_line(record: dict[str, Any]) -> bool:
@@ -69,20 +72,14 @@ def _is_line(record: dict[str, Any]) -> bool:
 
 def read(source: Source) -> Iterator[Item]:
     """Yield the sessions and messages of one transcript file."""
-    reader = _Reader(source.path.stem)
-    with source.open() as file:
-        head = source.head()
-        if len(head) == 1 and isinstance(head[0], dict) and isinstance(head[0].get("loglines"), list):
-            records = objects(head[0]["loglines"])
+    reader = _Reader(source.stem)
+    for record, value, problem in records(source, "loglines"):
+        if problem is not None:
+            yield Bad(record, problem)
+        elif not isinstance(value, dict):
+            yield Bad(record, "the line is no object")
         else:
-            records = lines(file)
-        for record, value, problem in records:
-            if problem is not None:
-                yield Bad(record, problem)
-            elif not isinstance(value, dict):
-                yield Bad(record, "the line is no object")
-            else:
-                yield from reader.take(record, value)
+            yield from reader.take(record, value)
     yield from reader.close_all()
 
 
@@ -323,15 +320,6 @@ def finished(reply: _Growing, parent: str | None) -> MessageRecord:
         metadata=_marks(reply.last),
         records=reply.records,
     )
-
-
-def tokens(usage: dict[str, Any]) -> Usage:
-    """Return a usage object as ours: its input leaves out what was read from and written to the cache."""
-    fresh, output = token_count(usage.get("input_tokens")), token_count(usage.get("output_tokens"))
-    cached = token_count(usage.get("cache_read_input_tokens"))
-    written = token_count(usage.get("cache_creation_input_tokens"))
-    total = None if fresh is None else fresh + (cached or 0) + (written or 0)
-    return Usage(total, cached, written, output)
 
 
 def origin(line: dict[str, Any], content: Any) -> str:
