@@ -153,6 +153,7 @@ class _Chunk:
         growth = self.growths.get(record.external_id)
         if growth is None:
             growth = self.growths[record.external_id] = self.make(record)
+            self.file.became.add("imported")
         elif growth.deleted and self.file.undelete:
             database.execute_sql("UPDATE sessions SET status = 'active' WHERE id = ?", (growth.id,))
             growth.deleted = False

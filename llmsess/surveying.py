@@ -53,10 +53,14 @@ class _Survey:
     def take(self, items: list[Item]) -> None:
         messages = [item for item in items if isinstance(item, MessageRecord)]
         self.known = find_known(self.format, {item.external_id for item in messages})
-        self.growths = find_growths(self.format, {item.session for item in messages})
+        named = {item.session for item in messages}
+        named |= {item.external_id for item in items if isinstance(item, SessionRecord)}
+        self.growths = find_growths(self.format, named)
         self.logged = logged_lines(self.source_id, items)
         for item in items:
             if isinstance(item, SessionRecord):
+                if item.external_id not in self.sessions and item.external_id not in self.growths:
+                    self.became_since.add("imported")
                 self.sessions.add(item.external_id)
             elif isinstance(item, MessageRecord):
                 self.report.messages += 1

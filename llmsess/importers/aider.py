@@ -57,9 +57,6 @@ def session(line: int, block: list[str]) -> Iterator[Item]:
             yield Ignored(record, "text before the first session")
         return
     said = list(turns(block[1:]))
-    if not said:
-        yield Ignored(record)
-        return
     model = next((found[1] for turn in said if (found := MODEL.search(str(turn.content)))), None)
     first = next((line for line in block[1:] if line.strip()), "")
     named = SessionRecord(

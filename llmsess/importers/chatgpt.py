@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmsess.importers import blocks
-from llmsess.importers.base import Bad, Ignored, Item, MessageRecord, SessionRecord, Whole
+from llmsess.importers.base import Bad, Item, MessageRecord, SessionRecord, Whole
 from llmsess.importers.reading import (
     digest,
     mapping,
@@ -63,10 +63,9 @@ def read(source: Source) -> Iterator[Item]:
         elif not isinstance(value.get("mapping"), dict):
             yield Bad(record, "a conversation without its messages (mapping)")
         else:
-            found = list(_Conversation(value, assets).items())
+            yield from _Conversation(value, assets).items()
             record = record._replace(external_id=text_or_none(value.get("conversation_id") or value.get("id")))
-            yield from found
-            yield Whole(record) if len(found) > 1 else Ignored(record)
+            yield Whole(record)
 
 
 class _Assets:

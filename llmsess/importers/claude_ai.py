@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmsess.importers import blocks
-from llmsess.importers.base import Bad, Ignored, Item, MessageRecord, SessionRecord, Whole
+from llmsess.importers.base import Bad, Item, MessageRecord, SessionRecord, Whole
 from llmsess.importers.reading import digest, mapping, mappings, moment, records, reference, sequence, text_or_none
 from llmsess.importers.source import Head, Source
 from llmsess.parts import Packed, pack
@@ -37,9 +37,8 @@ def read(source: Source) -> Iterator[Item]:
             yield Bad(record, "a conversation without its messages (chat_messages)")
         else:
             record = record._replace(external_id=text_or_none(value.get("uuid")))
-            found = list(conversation(value))
-            yield from found
-            yield Whole(record) if len(found) > 1 else Ignored(record)
+            yield from conversation(value)
+            yield Whole(record)
 
 
 def conversation(value: dict[str, Any]) -> Iterator[Item]:

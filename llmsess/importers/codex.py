@@ -248,7 +248,9 @@ class _Reader:
         self.growing.records.append(record)
 
     def close(self) -> Iterator[Item]:
-        """Yield what is left."""
+        """Yield what is left; where nothing was said, the session that is named."""
+        if self.session:
+            yield from self.begin()
         yield from self.finish()
 
 

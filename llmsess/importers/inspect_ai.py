@@ -56,9 +56,8 @@ def read(source: Source) -> Iterator[Item]:
             empty = problem is None and isinstance(value, dict) and _is_log(value)
             yield Ignored(record) if empty else Bad(record, problem or "no sample: it has no messages")
             continue
-        found = list(sample(value, run))
-        yield from found
-        yield Whole(record) if len(found) > 1 else Ignored(record)
+        yield from sample(value, run)
+        yield Whole(record)
 
 
 def _run(source: Source) -> dict[str, Any]:
