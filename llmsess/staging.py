@@ -1,4 +1,4 @@
-"""Entering the records of one file: staged in a TEMP table, entered by one INSERT..SELECT a chunk.
+"""Entering the records of one file, chunk by chunk.
 
 Each chunk is one transaction, so that a cut leaves a prefix that the next import completes. A message is the same as
 one we have where its external id is that of a message of its session, or of any other with the same text (a resumed
@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from llmsess import linking, prices, texts
+from llmsess import bulk, linking, prices, texts
 from llmsess.db import database
 from llmsess.importers.base import (
     Bad,
@@ -48,14 +48,6 @@ from llmsess.writing import TITLE_CHARACTERS, collect, held_by, keep_attachments
 MAX_ERROR_CHARACTERS = 300
 _TAGGED = re.compile(r"\A\s*(?:<([a-z-]+)>.*?</\1>\s*)+", re.DOTALL)  # what a harness puts before a prompt
 
-_STAGED = (
-    "id", "uuid", "session_id", "sequence_number", "parent_id", "parent_external_id", "position", "role", "origin",
-    "status", "content", "reasoning", "tool_text", "parts", "content_sha256", "reasoning_sha256", "tool_text_sha256",
-    "model_id", "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
-    "usage", "cost", "cost_source", "latency_ms", "ttft_ms", "finish_reason", "error", "external_id", "metadata",
-    "created_at", "completed_at",
-)  # fmt: skip
-_ENTER = f"INSERT INTO messages ({', '.join(_STAGED)}) SELECT {', '.join(_STAGED)} FROM staged"  # in rowid order
 _REPLACED = (
     "reasoning", "tool_text", "parts", "content_sha256", "reasoning_sha256", "tool_text_sha256", "model_id",
     "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "usage", "cost",
@@ -91,8 +83,7 @@ def enter(
     `options` are keep_raw, to keep the raw records, and undelete, to bring back sessions that were deleted here.
     """
     file = ImportFile(source, importer, report, **options)
-    columns = ", ".join(_STAGED)
-    database.execute_sql(f"CREATE TEMP TABLE IF NOT EXISTS staged ({columns})")
+    bulk.prepare()
     for items in chunks(importer.read(source)):
         with database.atomic():
             _Chunk(file, items).enter()
@@ -121,8 +112,8 @@ class _Chunk:
         self.attachments: list[tuple[int, MessageRecord]] = []
         self.logged = logged_lines(file.id, items)
         self.mended: list[tuple[int, int]] = []
-        self.next_id = _next_id("messages")
-        self.next_session_id = _next_id("sessions")
+        self.next_id = bulk.next_id("messages")
+        self.next_session_id = bulk.next_id("sessions")
 
     def enter(self) -> None:
         for item in self.items:
@@ -137,7 +128,7 @@ class _Chunk:
                 self.file.report.add_unknown(item.record.line, self.file.unknown)
                 self.file.became.clear()
                 self.file.unknown.clear()
-            else:
+            elif isinstance(item, (Ignored, Bad)):
                 self.other(item)
         self.write()
 
@@ -397,22 +388,11 @@ class _Chunk:
 
     def write_messages(self) -> None:
         """Enter the sessions and messages in line."""
-        names = [name for name in _STAGED if any(name in values for values in self.staged)]
-        rows = [tuple(map(values.get, names)) for values in self.staged]
         with database.translated():
             database.driver_connection().executemany(_MAKE, self.made)
-            if rows:
-                stage = f"INSERT INTO staged ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-                database.driver_connection().executemany(stage, rows)
-        if rows:
-            database.execute_sql(_ENTER)
-            database.execute_sql("DELETE FROM staged")
+        bulk.enter_messages(self.staged)
         self.made.clear()
         self.staged.clear()
         for row_id, record in self.attachments:
             keep_attachments(row_id, record.packed.attachments)
         self.attachments.clear()
-
-
-def _next_id(table: str) -> int:
-    return int(database.execute_sql(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])

@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 from llmsess import linking
 from llmsess.db import database
-from llmsess.importers.base import Bad, Importer, Item, MessageRecord, SessionRecord, TitleRecord, Whole, chunks
+from llmsess.importers.base import (
+    Bad,
+    Ignored,
+    Importer,
+    Item,
+    MessageRecord,
+    SessionRecord,
+    TitleRecord,
+    Whole,
+    chunks,
+)
 from llmsess.importers.source import Source
 from llmsess.matching import (
     SourceReport,
@@ -77,7 +87,7 @@ class _Survey:
                 self.unknown_since.clear()
             elif isinstance(item, TitleRecord):
                 self.report.records["duplicate" if self.is_told(item) else "merged"] += 1
-            else:
+            elif isinstance(item, (Ignored, Bad)):
                 self.report.records["bad" if isinstance(item, Bad) else "ignored"] += 1
                 if item.problem:
                     self.report.add_problem(item.record.line, item.problem)

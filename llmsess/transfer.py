@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from llmsess import finding, staging, surveying
+from llmsess import finding, restoring, staging, surveying
 from llmsess.errors import InvalidInput
 from llmsess.importers.source import Meter
 from llmsess.matching import DISPOSITIONS, SourceReport
@@ -76,10 +76,13 @@ def run(
         found = SourceReport(source.name, importer.NAME)
         report.sources.append(found)
         try:
+            own = importer.NAME == restoring.FORMAT
             if dry_run:
-                surveying.survey(source, importer, found, on_chunk, undelete=undelete)
+                survey = restoring.survey if own else surveying.survey
+                survey(source, importer, found, on_chunk, undelete=undelete)
             else:
-                staging.enter(source, importer, found, on_chunk, keep_raw=keep_raw, undelete=undelete)
+                enter = restoring.enter if own else staging.enter
+                enter(source, importer, found, on_chunk, keep_raw=keep_raw, undelete=undelete)
         except OSError as error:
             found.add_bad(f"the file cannot be read: {error.strerror or error}")
         except InvalidInput as error:

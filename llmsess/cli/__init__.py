@@ -30,6 +30,7 @@ COMMANDS = {  # name: (module and attribute, short help)
     "search": ("search:search", "Find messages by what they say."),
     "stats": ("stats:stats", "Counts, tokens and cost."),
     "import": ("imports:import_", "Bring in conversations of other tools."),
+    "export": ("exports:export", "Write conversations in a format."),
     "db": ("database:db", "The database file: where it is, is it whole, its versions."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
     "list": ("session:list_", "Short for: session list."),

@@ -314,6 +314,17 @@ def show_error(error: LlmsessError, *, as_json: bool) -> int:
     return error.exit_code
 
 
+class DataStream(io.TextIOBase):
+    """Standard output as a text stream, harmless on a terminal."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        out(without_controls(text) if is_terminal() else text, newline=False)
+        return len(text)
+
+
 @contextlib.contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar on standard error where that is a terminal; yields what is told (done, total) to move it."""

@@ -10,6 +10,7 @@ from llmsess.importers.base import Importer
 from llmsess.importers.source import Head, Source
 
 _MODULES = {
+    "llmsess": "llmsess.importers.lossless",
     "claude-code": "llmsess.importers.claude_code",
     "chatgpt": "llmsess.importers.chatgpt",
     "claude-ai": "llmsess.importers.claude_ai",

@@ -50,7 +50,8 @@ def request(record: dict[str, Any]) -> dict[str, Any] | None:
 def response(record: dict[str, Any]) -> dict[str, Any] | None:
     """Return the message that a model answered in a record, None where there is none."""
     for found in (record, mapping(record.get("response")), mapping(mapping(record.get("result")).get("message"))):
-        if found.get("type") == "message" and found.get("role") == "assistant":
+        said = found.get("type") == "message" and found.get("role") == "assistant"
+        if said and isinstance(found.get("content"), list):
             return found
     return None
 

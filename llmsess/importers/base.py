@@ -114,6 +114,15 @@ class Whole:
 
 
 @dataclass(slots=True)
+class Row:
+    """A row of llmsess' own format, which is entered as it is."""
+
+    kind: str  # project, model, blob, session, message
+    values: dict[str, Any]
+    record: InputRecord
+
+
+@dataclass(slots=True)
 class Ignored:
     """A record of the format that is no message; `problem` says what is odd about it, if anything."""
 
@@ -129,7 +138,7 @@ class Bad:
     problem: str
 
 
-Item = SessionRecord | MessageRecord | TitleRecord | Whole | Ignored | Bad
+Item = SessionRecord | MessageRecord | TitleRecord | Whole | Row | Ignored | Bad
 
 
 class Importer(Protocol):

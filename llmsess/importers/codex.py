@@ -55,8 +55,10 @@ def _is_line(record: dict[str, Any]) -> bool:
     if record.get("record_type") == "state" or {"id", "timestamp", "instructions"} <= record.keys():
         return True
     timed = isinstance(record.get("timestamp") or record.get("created_at"), str)
-    said = record.get("role") in ("user", "assistant") and isinstance(record.get("content"), (str, list))
-    return (said and (kind == "message" or (timed and "type" not in record))) or (kind in ITEMS and "call_id" in record)
+    said = record.get("role") in ("user", "assistant")
+    bare = said and kind == "message" and isinstance(record.get("content"), list)
+    flat = said and timed and "type" not in record and isinstance(record.get("content"), (str, list))
+    return bare or flat or (kind in ITEMS and "call_id" in record)
 
 
 def read(source: Source) -> Iterator[Item]:

@@ -1,0 +1,105 @@
+"""`llmsess export`."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import click
+
+from llmsess import exporters, exporting
+from llmsess.cli import output
+from llmsess.cli.completion_types import SESSION
+from llmsess.cli.options import confirmed, database, session_filter, session_filters
+from llmsess.errors import InvalidInput
+
+
+@click.command("export")
+@click.argument("format_", metavar="FORMAT", required=False)
+@click.argument("references", metavar="[SESSION]...", nargs=-1, shell_complete=SESSION)
+@click.option("-o", "--output", "file", metavar="FILE", help="Write to this file; one that ends in .gz is compressed.")
+@click.option("--redact", is_flag=True, help="Mask what looks like a key, token or password (best effort).")
+@click.option("--hidden", is_flag=True, help="Messages that their tool did not show too.")
+@click.option("--yes", "-y", is_flag=True, help="Overwrite the file without asking.")
+@click.option("--formats", is_flag=True, help="List the formats.")
+@click.option("--json", "as_json", is_flag=True, help="The report (with -o), or the formats, as JSON.")
+@session_filters
+@database
+def export(
+    format_: str | None, references: tuple[str, ...], file: str | None, redact: bool, hidden: bool, yes: bool,
+    formats: bool, as_json: bool, **filters: Any,
+) -> None:  # fmt: skip
+    """Write conversations in a format: these sessions, those of a filter, or all.
+
+    Only the format llmsess keeps everything; what another cannot hold is said on standard error.
+
+    \b
+    Examples:
+      llmsess export markdown @last
+      llmsess export html --project paris -o paris.html
+      llmsess export llmsess -o everything.jsonl.gz
+    """
+    if formats:
+        rows = [{"format": name, "writes": exporters.get(name).DESCRIPTION, "leaves out": exporters.get(name).LOSES}
+                for name in exporters.names()]  # fmt: skip
+        layout = output.Layout({key: key for key in ("format", "writes", "leaves out")}, flexible="leaves out")
+        output.show_rows(rows, "json" if as_json else None, layout)
+        return
+    if format_ is None:
+        raise InvalidInput("an export needs a FORMAT", hint="llmsess export markdown @last, or --formats")
+    exporters.get(format_)
+    chosen = session_filter(filters)
+    if references and chosen != type(chosen)():
+        raise InvalidInput("an export is of sessions that are named or of a filter, not both")
+    if file and Path(file).exists() and not confirmed(f"overwrite {file}", yes=yes, dry_run=False):
+        return
+    with _opened(file) as out:
+        report = exporting.run(format_, out, references, chosen, redact=redact, hidden=hidden)
+    _show(report, format_, file, redact=redact, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _opened(file: str | None) -> Iterator[IO[str]]:
+    """Open what is written to; a file appears, readable by its owner only, when it is whole."""
+    if file is None:
+        yield cast(IO[str], output.DataStream())
+        return
+    path = Path(file).expanduser()
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as raw, _text(raw, path) as out:
+            yield out
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def _text(raw: IO[bytes], path: Path) -> Iterator[IO[str]]:
+    import io
+
+    packed: Any = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
+    with packed, io.TextIOWrapper(packed, encoding="utf-8", errors="replace", newline="\n") as out:
+        yield out
+
+
+def _show(report: exporting.ExportReport, format_: str, file: str | None, *, redact: bool, as_json: bool) -> None:
+    """Say on standard error what was written, and what was not."""
+    if as_json and file:
+        output.show_json(vars(report) | {"losses": dict(report.losses)})
+        return
+    counts = f"{output.counted(report.sessions, 'session')}, {output.counted(report.messages, 'message')}"
+    output.notice(f"{counts}{f' written to {file}' if file else ''}")
+    if report.losses:
+        told = ", ".join(f"{name}: {output.number(count)}" for name, count in sorted(report.losses.items()))
+        output.notice(f"{format_} leaves out {told}", fg="yellow")
+    if redact:
+        masked = ", ".join(f"{name}: {count}" for name, count in sorted(report.redacted.items())) or "nothing"
+        output.notice(f"Masked, as far as patterns can tell: {masked}. Look through it before you give it away.")

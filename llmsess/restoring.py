@@ -1,0 +1,400 @@
+"""Entering the rows of llmsess' own format, known by their uuids, so that the same again changes nothing.
+
+What is there already stays: of a session the settings of its later activity count; a message that is known is a
+duplicate. A session that was imported here from the same source is the same one, and so are its messages by their
+external ids. What a row refers to may come later in the file (a head, a parent): such references wait in TEMP tables.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from peewee import BooleanField, CharField, DoubleField, Field, IntegerField, JSONField, TextField
+
+from llmsess import bulk, door, parts, texts
+from llmsess.db import database
+from llmsess.dumping import columns
+from llmsess.errors import InvalidInput
+from llmsess.importers.base import Bad, Importer, Row, chunks
+from llmsess.importers.source import Source
+from llmsess.matching import SourceReport
+from llmsess.models import Call, LanguageModel, Message, Project, Session, UtcDateTimeField, dump_json, time_text
+from llmsess.rows import insert_row
+
+FORMAT = "llmsess"
+Values = dict[str, Any]
+_KNOWN = "SELECT uuid, id FROM {} WHERE uuid IN (SELECT value FROM json_each(?))"
+_SESSIONS = """
+    SELECT s.uuid, s.id, s.status, s.head_id, s.last_activity_at, s.next_sequence, s.source FROM sessions s WHERE {}
+"""
+_HEADS = """
+    UPDATE sessions SET head_id = (SELECT m.id FROM restored_heads h JOIN messages m ON m.uuid = h.uuid
+        WHERE h.session_id = sessions.id)
+    WHERE id IN (SELECT h.session_id FROM restored_heads h JOIN messages m ON m.uuid = h.uuid)
+"""
+_HEADS_DONE = "DELETE FROM restored_heads WHERE uuid IN (SELECT uuid FROM messages WHERE uuid = restored_heads.uuid)"
+_PARENTS = """
+    UPDATE messages SET parent_id = (SELECT p.id FROM restored_parents r JOIN messages p ON p.uuid = r.uuid
+        WHERE r.message_id = messages.id)
+    WHERE id IN (SELECT message_id FROM restored_parents)
+"""
+_ABOVE = """
+    UPDATE sessions SET parent_session_id = (SELECT p.id FROM restored_above r JOIN sessions p ON p.uuid = r.uuid
+        WHERE r.session_id = sessions.id)
+    WHERE id IN (SELECT session_id FROM restored_above)
+"""
+_WAITING = (
+    "restored_heads (session_id, uuid)",
+    "restored_parents (message_id, uuid)",
+    "restored_above (session_id, uuid)",
+)
+_HOLD = "INSERT INTO message_blobs (message_id, blob_id, position) SELECT ?, id, ? FROM blobs WHERE sha256 = ?"
+
+
+def enter(
+    source: Source, importer: Importer, report: SourceReport, on_chunk: Callable[[], None] = lambda: None,
+    *, keep_raw: bool = True, undelete: bool = False,
+) -> None:  # fmt: skip
+    """Enter the rows of a file and count in the report what became of them."""
+    bulk.prepare()
+    for table in _WAITING:
+        database.execute_sql(f"CREATE TEMP TABLE IF NOT EXISTS {table}")
+        database.execute_sql(f"DELETE FROM {table.partition(' ')[0]}")
+    state = _State(report, undelete=undelete)
+    for items in chunks(importer.read(source)):
+        with database.atomic():
+            _Chunk(state, [item for item in items if isinstance(item, Row)]).enter()
+        for item in items:
+            if not isinstance(item, Row):
+                _count(report, item)
+        on_chunk()
+    with database.atomic():
+        database.execute_sql(_HEADS)
+        database.execute_sql(_PARENTS)
+        database.execute_sql(_ABOVE)
+
+
+def survey(
+    source: Source, importer: Importer, report: SourceReport, on_chunk: Callable[[], None] = lambda: None,
+    *, undelete: bool = False,
+) -> None:  # fmt: skip
+    """Count in the report what an import of the file would make of each row."""
+    tables = {"project": "projects", "model": "models", "session": "sessions", "message": "messages"}
+    for items in chunks(importer.read(source)):
+        rows = [item for item in items if isinstance(item, Row)]
+        known = {kind: _known(table, [row for row in rows if row.kind == kind]) for kind, table in tables.items()}
+        for row in rows:
+            report.sessions += row.kind == "session"
+            report.messages += row.kind == "message"
+            there = row.values.get("uuid") in known.get(row.kind, {})
+            report.records["duplicate" if there or row.kind == "blob" else "imported"] += 1
+        for item in items:
+            if not isinstance(item, Row):
+                _count(report, item)
+        on_chunk()
+
+
+def _count(report: SourceReport, item: Any) -> None:
+    report.records["bad" if isinstance(item, Bad) else "ignored"] += 1
+    if item.problem:
+        report.add_problem(item.record.line, item.problem)
+
+
+def _known(table: str, rows: Iterable[Row]) -> dict[str, int]:
+    """Return which rows of a table are there, by uuid."""
+    wanted = [uuid for row in rows if isinstance(uuid := row.values.get("uuid"), str)]
+    return dict(database.execute_sql(_KNOWN.format(table), (dump_json(wanted),)).fetchall())
+
+
+class _State:
+    """What is known of a file across its chunks."""
+
+    def __init__(self, report: SourceReport, *, undelete: bool) -> None:
+        self.report, self.undelete = report, undelete
+        self.left: set[str] = set()  # sessions that were deleted here, and stay so
+        self.ids: dict[str, dict[str, int]] = {"project": {}, "model": {}}  # uuid in the file: our id
+        self.pieces: dict[str, bytes] = {}  # of attachments that come in several lines
+
+
+class _Owner:
+    """A session while its rows are entered."""
+
+    def __init__(
+        self, row_id: int, status: str, head: int | None, latest: str, next_sequence: int, source: str | None = None
+    ) -> None:
+        self.id, self.status, self.head, self.latest, self.next_sequence = row_id, status, head, latest, next_sequence
+        self.is_new = False
+        self.is_tombstone = status == "deleted" and source is not None  # a person deleted it here
+
+
+class _Chunk:
+    """Enters one chunk, inside its transaction."""
+
+    def __init__(self, state: _State, rows: list[Row]) -> None:
+        self.state, self.rows = state, rows
+        messages = [row for row in rows if row.kind == "message"]
+        named = {str(row.values.get("session")) for row in messages}
+        named |= {str(row.values.get("uuid")) for row in rows if row.kind == "session"}
+        self.owners = self._owners(list(named), [row.values for row in rows if row.kind == "session"])
+        self.messages = _known("messages", messages)
+        wanted = [parent for row in messages if isinstance(parent := row.values.get("parent"), str)]
+        self.messages |= dict(database.execute_sql(_KNOWN.format("messages"), (dump_json(wanted),)).fetchall())
+        self.next_id = bulk.next_id("messages")
+        self.staged: list[Values] = []
+        self.after: list[tuple[int, list[str], list[Values]]] = []  # messages whose attachments and ledger follow
+
+    def _owners(self, named: list[str], given: list[Values]) -> dict[str, _Owner]:
+        """Return the sessions that are there, by their uuid in the file."""
+        marks = dump_json(named)
+        found = database.execute_sql(_SESSIONS.format("s.uuid IN (SELECT value FROM json_each(?))"), (marks,))
+        owners = {row[0]: _Owner(*row[1:]) for row in found.fetchall()}
+        for values in given:
+            uuid, pair = values.get("uuid"), (values.get("source"), values.get("external_id"))
+            if uuid not in owners and all(isinstance(part, str) for part in pair):
+                sql = _SESSIONS.format("s.source = ? AND s.external_id = ?")
+                row = database.execute_sql(sql, pair).fetchone()
+                if row is not None:  # imported here too, from the same source
+                    owners[str(uuid)] = _Owner(*row[1:])
+        return owners
+
+    def enter(self) -> None:
+        enter = {"project": self.project, "model": self.model, "blob": self.blob, "session": self.session,
+                 "message": self.message}  # fmt: skip
+        for row in self.rows:
+            try:
+                became = enter[row.kind](row.values)
+            except InvalidInput as error:
+                became = "bad"
+                self.state.report.add_problem(row.record.line, error.message)
+            self.state.report.records[became] += 1
+        self.write()
+
+    def project(self, values: Values) -> str:
+        return self.named("project", Project, values, ("name",))
+
+    def model(self, values: Values) -> str:
+        return self.named("model", LanguageModel, values, ("provider", "model_name", "model_version"))
+
+    def named(self, kind: str, table: Any, values: Values, names: tuple[str, ...]) -> str:
+        """Find a project or a model by its uuid or its name, or make it."""
+        given = checked(table, values)
+        given = {"model_version": ""} | given if kind == "model" else given
+        where = " AND ".join(f"{name} = ?" for name in names)
+        sql = f"SELECT id FROM {table._meta.table_name} WHERE uuid = ? OR ({where})"
+        row = database.execute_sql(sql, (given["uuid"], *(given.get(name, "") for name in names))).fetchone()
+        self.state.ids[kind][given["uuid"]] = row[0] if row else _insert(table, given)
+        return "duplicate" if row else "imported"
+
+    def blob(self, values: Values) -> str:
+        """Take an attachment, or a piece of one."""
+        sha256, data = values.get("sha256"), values.get("data")
+        media_type = values.get("media_type")
+        try:
+            piece = base64.b64decode(data, validate=True) if isinstance(data, str) else None
+        except (binascii.Error, ValueError):
+            piece = None
+        if not isinstance(sha256, str) or piece is None:
+            raise InvalidInput("an attachment that is no base64")
+        whole = self.state.pieces.pop(sha256, b"") + piece
+        if values.get("more") is True:
+            self.state.pieces[sha256] = whole
+            return "merged"
+        if hashlib.sha256(whole).hexdigest() != sha256:
+            raise InvalidInput("an attachment whose bytes are not those of its hash")
+        there = database.execute_sql("SELECT 1 FROM blobs WHERE sha256 = ?", (sha256,)).fetchone()
+        if there is None:
+            kind = texts.clean(media_type) if isinstance(media_type, str) else None
+            sql = "INSERT INTO blobs (sha256, media_type, size_bytes, data) VALUES (?, ?, ?, ?)"
+            database.execute_sql(sql, (sha256, kind, len(whole), whole))
+        return "duplicate" if there else "imported"
+
+    # Sessions
+
+    def session(self, values: Values) -> str:
+        """Make a session, or bring the settings of one that is there up to date."""
+        self.state.report.sessions += 1
+        uuid = checked_uuid(values.get("uuid"))
+        owner = self.owners.get(uuid)
+        if values.get("partial") is True:
+            if owner is None:
+                self.owners[uuid] = self.make({"uuid": uuid, "status": "deleted", "session_type": "single"})
+            return "duplicate" if owner else "imported"
+        given = checked(Session, values) | self.refers(values)
+        if owner is None:
+            self.owners[uuid] = self.make(given)
+            became = "imported"
+        elif owner.is_tombstone and not self.state.undelete:
+            self.state.left.add(uuid)
+            return "ignored"
+        elif owner.status == "deleted" or str(given.get("last_activity_at", "")) > owner.latest:
+            became = self.update(owner, given)
+        else:
+            became = "duplicate"
+        self.aside(self.owners[uuid], values, is_later=became != "duplicate")
+        return became
+
+    def refers(self, values: Values) -> Values:
+        """Return the project and the model of a session as our ids."""
+        found: Values = {}
+        for kind in ("project", "model"):
+            named = values.get(kind)
+            if isinstance(named, str) and named in self.state.ids[kind]:
+                found[f"{kind}_id"] = self.state.ids[kind][named]
+        return found
+
+    def make(self, given: Values) -> _Owner:
+        row_id = _insert(Session, given)
+        owner = _Owner(row_id, str(given.get("status", "active")), None, str(given.get("last_activity_at", "")), 1)
+        owner.is_new = True
+        return owner
+
+    def update(self, owner: _Owner, given: Values) -> str:
+        fixed = ("uuid",) if owner.status == "deleted" else ("uuid", "source", "external_id")
+        kept = {name: value for name, value in given.items() if name not in fixed}
+        names = ", ".join(f"{name} = ?" for name in kept)
+        stored = [dump_json(value) if name in ("metadata", "parameters") else value for name, value in kept.items()]
+        database.execute_sql(f"UPDATE sessions SET {names} WHERE id = ?", (*stored, owner.id))
+        return "merged"
+
+    def aside(self, owner: _Owner, values: Values, *, is_later: bool) -> None:
+        """Enter the tags of a session, and let its head and the session above it wait for their rows."""
+        for tag in values.get("tags") or []:
+            if isinstance(tag, str):
+                sql = "INSERT INTO session_tags (session_id, tag) VALUES (?, ?) ON CONFLICT DO NOTHING"
+                database.execute_sql(sql, (owner.id, texts.clean(tag)))
+        if isinstance(values.get("head"), str) and (is_later or owner.head is None):
+            database.execute_sql("INSERT INTO restored_heads VALUES (?, ?)", (owner.id, values["head"]))
+        if isinstance(values.get("parent_session"), str):
+            database.execute_sql("INSERT INTO restored_above VALUES (?, ?)", (owner.id, values["parent_session"]))
+
+    # Messages
+
+    def message(self, values: Values) -> str:
+        """Put a message in line that is not there yet."""
+        self.state.report.messages += 1
+        given = checked(Message, values)
+        owner = self.owners.get(str(values.get("session")))
+        if owner is None:
+            raise InvalidInput("a message of a session that is not in the file")
+        if str(values["session"]) in self.state.left:
+            return "ignored"
+        if given["uuid"] in self.messages or self.is_imported(owner, given):
+            return "duplicate"
+        row_id, self.next_id = self.next_id, self.next_id + 1
+        self.messages[given["uuid"]] = row_id
+        parent = values.get("parent")
+        if isinstance(parent, str):
+            if parent in self.messages:
+                given["parent_id"] = self.messages[parent]
+            else:
+                database.execute_sql("INSERT INTO restored_parents VALUES (?, ?)", (row_id, parent))
+        if not owner.is_new or given["sequence_number"] < owner.next_sequence:
+            given["sequence_number"] = owner.next_sequence
+        owner.next_sequence = given["sequence_number"] + 1
+        model = values.get("model")
+        if isinstance(model, str) and model in self.state.ids["model"]:
+            given["model_id"] = self.state.ids["model"][model]
+        given |= {"id": row_id, "session_id": owner.id}
+        stored = texts.stored(given)
+        for name in ("parts", "usage", "metadata"):
+            if name in stored:
+                stored[name] = dump_json(stored[name])
+        self.staged.append(stored)
+        held = [sha256 for sha256 in values.get("blobs") or [] if isinstance(sha256, str)]
+        calls = [checked(Call, call) for call in values.get("calls") or [] if isinstance(call, dict)]
+        if held or calls:
+            self.after.append((row_id, held, calls))
+        return "imported"
+
+    def is_imported(self, owner: _Owner, given: Values) -> bool:
+        """Return whether a message was imported here too, from the same source."""
+        if owner.is_new or "external_id" not in given:
+            return False
+        sql = "SELECT id FROM messages WHERE session_id = ? AND external_id = ?"
+        row = database.execute_sql(sql, (owner.id, given["external_id"])).fetchone()
+        if row is not None:
+            self.messages[given["uuid"]] = row[0]
+        return row is not None
+
+    def write(self) -> None:
+        """Enter what is in line, and what waited for it."""
+        bulk.enter_messages(self.staged)
+        for row_id, held, calls in self.after:
+            for position, sha256 in enumerate(held):
+                database.execute_sql(_HOLD, (row_id, position, sha256))
+            for call in calls:
+                _insert(Call, call | {"message_id": row_id})
+        grown = [(owner.next_sequence, owner.id) for owner in self.owners.values()]
+        with database.translated():
+            sql = "UPDATE sessions SET next_sequence = max(next_sequence, ?) WHERE id = ?"
+            database.driver_connection().executemany(sql, grown)
+        database.execute_sql(_HEADS)
+        database.execute_sql(_HEADS_DONE)
+
+
+def _insert(table: Any, given: Values) -> int:
+    """Insert a row; what is not given is NULL, not a default of the present moment."""
+    nullable = [name for name in columns(table) if table._meta.columns[name].null]
+    return insert_row(table, **dict.fromkeys(nullable) | given)
+
+
+# Values of a file, which may be anything
+
+
+def checked_uuid(value: Any) -> str:
+    """Return a uuid of ours; raises InvalidInput for anything else."""
+    if not isinstance(value, str) or len(value) != 32 or not set(value) <= set("0123456789abcdef"):
+        raise InvalidInput(f"{texts.one_line(repr(value), 50)} is no uuid")
+    return value
+
+
+def checked(table: Any, values: Values) -> Values:
+    """Return the columns of a row as they are stored; raises InvalidInput for what a column cannot hold."""
+    fields: dict[str, Field] = {field.column_name: field for field in table._meta.sorted_fields}
+    found = {name: _value(fields[name], values[name]) for name in columns(table) if values.get(name) is not None}
+    if "uuid" in fields:
+        found["uuid"] = checked_uuid(values.get("uuid"))
+    missing = [name for name, field in fields.items() if name in columns(table) and not field.null
+               and field.default is None and name not in found]  # fmt: skip
+    if missing:
+        raise InvalidInput(f"a row without its {missing[0]}")
+    if table is Message:
+        _check_message(found)
+    return found
+
+
+def _value(field: Field, value: Any) -> Any:
+    name = field.column_name
+    if isinstance(field, UtcDateTimeField):
+        return time_text(door.moment(value, name))
+    if isinstance(field, JSONField):
+        return door.json_value(value, name)
+    if isinstance(field, BooleanField):
+        return bool(value)
+    if isinstance(field, IntegerField):
+        return door.count(value, name)
+    if isinstance(field, DoubleField):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InvalidInput(f"{name} is a number")
+        return float(value)
+    assert isinstance(field, (TextField, CharField))
+    return door.text(value, name)
+
+
+def _check_message(found: Values) -> None:
+    """Raise InvalidInput for a message whose words are none of ours, or whose parts do not fit its texts."""
+    door.role(found["role"], "role")
+    door.one_of(door.ORIGINS)(found["origin"], "origin")
+    door.one_of(("complete", "interrupted", "failed"))(found.setdefault("status", "complete"), "status")
+    found.setdefault("content", "")
+    if found["position"] < 1 or found["sequence_number"] < 1:
+        raise InvalidInput("a message's place is counted from 1")
+    told = {name: found.get(name) for name in texts.FIELDS}
+    try:
+        parts.unpack(told, found.get("parts"))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InvalidInput("the parts of a message do not fit its texts") from error
