@@ -65,16 +65,26 @@ def link(source: str) -> Iterator[tuple[int, str]]:
     database.execute_sql(_PARENTS, (source,))
     moved = set()
     for child, parent, external_id, session in database.execute_sql(_CHILDREN, {"source": source}).fetchall():
-        if database.execute_sql(_ABOVE, (parent, child)).fetchone():
+        if is_above(child, parent):
             yield _line_of(child), f"message {external_id} is its own ancestor: it stays a root"
         else:
             hang = "UPDATE messages SET parent_id = ?, parent_external_id = NULL WHERE id = ?"
             database.execute_sql(hang, (parent, child))
             moved.add(session)
-    for session in sorted(moved):  # once for all, and from the roots down
-        database.execute_sql(_PLACE, (session,))
+    for session in sorted(moved):
+        place(session)
         database.execute_sql(_HEAD, {"session": session})
     _give_waiting_titles(source)
+
+
+def is_above(message: int, other: int) -> bool:
+    """Return whether a message is another or one of its ancestors; both are inner ids."""
+    return database.execute_sql(_ABOVE, (other, message)).fetchone() is not None
+
+
+def place(session: int) -> None:
+    """Set the positions of a session's messages anew, from the roots down, once for all."""
+    database.execute_sql(_PLACE, (session,))
 
 
 def _line_of(message: int) -> int:

@@ -95,7 +95,9 @@ class ImportFile:
         return known
 
     def model(self, reference: str | None) -> LanguageModel | None:
-        if reference is None:
+        """Return the model of `provider/name`, None where either of them says nothing."""
+        provider, _, name = (reference or "").partition("/")
+        if reference is None or not provider.strip() or not name.strip():
             return None
         known = self.models.get(reference)
         if known is None:

@@ -91,7 +91,7 @@ class _Packer:
             return None
         if base64.b64encode(data).decode() != encoded:
             return None
-        self.attachments.append(Attachment(media_type if isinstance(media_type, str) else None, data))
+        self.attachments.append(Attachment(clean(media_type) if isinstance(media_type, str) else None, data))
         return ["blob", len(self.attachments) - 1]
 
     def block(self, block: Any, inside: str | None = None) -> Any:
@@ -103,7 +103,7 @@ class _Packer:
             return self.add(inside or "content", block)
         kind = block.get("type") if isinstance(block, dict) else None
         replaced = self.replaced(block, kind, inside) if isinstance(kind, str) else None
-        if kind not in _KNOWN or (replaced is None and kind in _TEXTS):
+        if not isinstance(kind, str) or kind not in _KNOWN or (replaced is None and kind in _TEXTS):
             self.unknown.append(clean(str(kind))[:40])
         return {"json": block} if replaced is None else replaced
 

@@ -13,21 +13,22 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from peewee import BooleanField, CharField, DoubleField, Field, IntegerField, JSONField, TextField
-
-from llmsess import bulk, door, parts, texts
+from llmsess import bulk, linking, texts
 from llmsess.db import database
 from llmsess.dumping import columns
 from llmsess.errors import InvalidInput
 from llmsess.importers.base import Bad, Importer, Row, chunks
+from llmsess.importers.reading import sequence
 from llmsess.importers.source import Source
 from llmsess.matching import SourceReport
-from llmsess.models import Call, LanguageModel, Message, Project, Session, UtcDateTimeField, dump_json, time_text
+from llmsess.models import Call, LanguageModel, Message, Project, Session, dump_json
+from llmsess.rowchecks import checked, checked_uuid
 from llmsess.rows import insert_row
 
 FORMAT = "llmsess"
 Values = dict[str, Any]
 _KNOWN = "SELECT uuid, id FROM {} WHERE uuid IN (SELECT value FROM json_each(?))"
+_MESSAGES = "SELECT uuid, id, position FROM messages WHERE uuid IN (SELECT value FROM json_each(?))"
 _SESSIONS = """
     SELECT s.uuid, s.id, s.status, s.head_id, s.last_activity_at, s.next_sequence, s.source FROM sessions s WHERE {}
 """
@@ -38,9 +39,8 @@ _HEADS = """
 """
 _HEADS_DONE = "DELETE FROM restored_heads WHERE uuid IN (SELECT uuid FROM messages WHERE uuid = restored_heads.uuid)"
 _PARENTS = """
-    UPDATE messages SET parent_id = (SELECT p.id FROM restored_parents r JOIN messages p ON p.uuid = r.uuid
-        WHERE r.message_id = messages.id)
-    WHERE id IN (SELECT message_id FROM restored_parents)
+    SELECT r.message_id, p.id, m.session_id, r.uuid FROM restored_parents r JOIN messages m ON m.id = r.message_id
+    LEFT JOIN messages p ON p.uuid = r.uuid ORDER BY r.message_id
 """
 _ABOVE = """
     UPDATE sessions SET parent_session_id = (SELECT p.id FROM restored_above r JOIN sessions p ON p.uuid = r.uuid
@@ -73,9 +73,22 @@ def enter(
                 _count(report, item)
         on_chunk()
     with database.atomic():
-        database.execute_sql(_HEADS)
-        database.execute_sql(_PARENTS)
-        database.execute_sql(_ABOVE)
+        _link(report)
+
+
+def _link(report: SourceReport) -> None:
+    """Settle what waited for rows that came later in the file."""
+    database.execute_sql(_HEADS)
+    database.execute_sql(_ABOVE)
+    moved = set()
+    for child, parent, session, uuid in database.execute_sql(_PARENTS).fetchall():
+        if parent is None or linking.is_above(child, parent):
+            report.add_problem(0, f"the parent {uuid[:32]} of a message is not there: it stays a root")
+        else:
+            database.execute_sql("UPDATE messages SET parent_id = ? WHERE id = ?", (parent, child))
+            moved.add(session)
+    for session in sorted(moved):
+        linking.place(session)
 
 
 def survey(
@@ -91,7 +104,11 @@ def survey(
             report.sessions += row.kind == "session"
             report.messages += row.kind == "message"
             there = row.values.get("uuid") in known.get(row.kind, {})
-            report.records["duplicate" if there or row.kind == "blob" else "imported"] += 1
+            if row.kind == "blob":
+                sha256 = row.values.get("sha256")
+                sql = "SELECT 1 FROM blobs WHERE sha256 = ?"
+                there = isinstance(sha256, str) and database.execute_sql(sql, (sha256,)).fetchone() is not None
+            report.records["duplicate" if there else "imported"] += 1
         for item in items:
             if not isinstance(item, Row):
                 _count(report, item)
@@ -140,9 +157,9 @@ class _Chunk:
         named = {str(row.values.get("session")) for row in messages}
         named |= {str(row.values.get("uuid")) for row in rows if row.kind == "session"}
         self.owners = self._owners(list(named), [row.values for row in rows if row.kind == "session"])
-        self.messages = _known("messages", messages)
-        wanted = [parent for row in messages if isinstance(parent := row.values.get("parent"), str)]
-        self.messages |= dict(database.execute_sql(_KNOWN.format("messages"), (dump_json(wanted),)).fetchall())
+        wanted = [row.values.get(key) for row in messages for key in ("uuid", "parent")]
+        found = database.execute_sql(_MESSAGES, (dump_json([uuid for uuid in wanted if isinstance(uuid, str)]),))
+        self.messages = {uuid: (row_id, position) for uuid, row_id, position in found.fetchall()}
         self.next_id = bulk.next_id("messages")
         self.staged: list[Values] = []
         self.after: list[tuple[int, list[str], list[Values]]] = []  # messages whose attachments and ledger follow
@@ -154,11 +171,11 @@ class _Chunk:
         owners = {row[0]: _Owner(*row[1:]) for row in found.fetchall()}
         for values in given:
             uuid, pair = values.get("uuid"), (values.get("source"), values.get("external_id"))
-            if uuid not in owners and all(isinstance(part, str) for part in pair):
+            if isinstance(uuid, str) and uuid not in owners and all(isinstance(part, str) for part in pair):
                 sql = _SESSIONS.format("s.source = ? AND s.external_id = ?")
                 row = database.execute_sql(sql, pair).fetchone()
                 if row is not None:  # imported here too, from the same source
-                    owners[str(uuid)] = _Owner(*row[1:])
+                    owners[uuid] = _Owner(*row[1:])
         return owners
 
     def enter(self) -> None:
@@ -262,14 +279,15 @@ class _Chunk:
 
     def aside(self, owner: _Owner, values: Values, *, is_later: bool) -> None:
         """Enter the tags of a session, and let its head and the session above it wait for their rows."""
-        for tag in values.get("tags") or []:
+        for tag in sequence(values.get("tags")):
             if isinstance(tag, str):
                 sql = "INSERT INTO session_tags (session_id, tag) VALUES (?, ?) ON CONFLICT DO NOTHING"
                 database.execute_sql(sql, (owner.id, texts.clean(tag)))
-        if isinstance(values.get("head"), str) and (is_later or owner.head is None):
-            database.execute_sql("INSERT INTO restored_heads VALUES (?, ?)", (owner.id, values["head"]))
-        if isinstance(values.get("parent_session"), str):
-            database.execute_sql("INSERT INTO restored_above VALUES (?, ?)", (owner.id, values["parent_session"]))
+        head, above = values.get("head"), values.get("parent_session")
+        if isinstance(head, str) and (is_later or owner.head is None):
+            database.execute_sql("INSERT INTO restored_heads VALUES (?, ?)", (owner.id, texts.clean(head)))
+        if isinstance(above, str):
+            database.execute_sql("INSERT INTO restored_above VALUES (?, ?)", (owner.id, texts.clean(above)))
 
     # Messages
 
@@ -285,13 +303,15 @@ class _Chunk:
         if given["uuid"] in self.messages or self.is_imported(owner, given):
             return "duplicate"
         row_id, self.next_id = self.next_id, self.next_id + 1
-        self.messages[given["uuid"]] = row_id
-        parent = values.get("parent")
+        parent, given["position"] = values.get("parent"), 1
         if isinstance(parent, str):
             if parent in self.messages:
-                given["parent_id"] = self.messages[parent]
+                given["parent_id"], above = self.messages[parent]
+                given["position"] = above + 1
             else:
-                database.execute_sql("INSERT INTO restored_parents VALUES (?, ?)", (row_id, parent))
+                sql = "INSERT INTO restored_parents VALUES (?, ?)"
+                database.execute_sql(sql, (row_id, texts.clean(parent)))
+        self.messages[given["uuid"]] = row_id, given["position"]
         if not owner.is_new or given["sequence_number"] < owner.next_sequence:
             given["sequence_number"] = owner.next_sequence
         owner.next_sequence = given["sequence_number"] + 1
@@ -304,8 +324,8 @@ class _Chunk:
             if name in stored:
                 stored[name] = dump_json(stored[name])
         self.staged.append(stored)
-        held = [sha256 for sha256 in values.get("blobs") or [] if isinstance(sha256, str)]
-        calls = [checked(Call, call) for call in values.get("calls") or [] if isinstance(call, dict)]
+        held = [sha256 for sha256 in sequence(values.get("blobs")) if isinstance(sha256, str)]
+        calls = [checked(Call, call) for call in sequence(values.get("calls")) if isinstance(call, dict)]
         if held or calls:
             self.after.append((row_id, held, calls))
         return "imported"
@@ -314,10 +334,10 @@ class _Chunk:
         """Return whether a message was imported here too, from the same source."""
         if owner.is_new or "external_id" not in given:
             return False
-        sql = "SELECT id FROM messages WHERE session_id = ? AND external_id = ?"
+        sql = "SELECT id, position FROM messages WHERE session_id = ? AND external_id = ?"
         row = database.execute_sql(sql, (owner.id, given["external_id"])).fetchone()
         if row is not None:
-            self.messages[given["uuid"]] = row[0]
+            self.messages[given["uuid"]] = row
         return row is not None
 
     def write(self) -> None:
@@ -325,7 +345,7 @@ class _Chunk:
         bulk.enter_messages(self.staged)
         for row_id, held, calls in self.after:
             for position, sha256 in enumerate(held):
-                database.execute_sql(_HOLD, (row_id, position, sha256))
+                database.execute_sql(_HOLD, (row_id, position, texts.clean(sha256)))
             for call in calls:
                 _insert(Call, call | {"message_id": row_id})
         grown = [(owner.next_sequence, owner.id) for owner in self.owners.values()]
@@ -340,61 +360,3 @@ def _insert(table: Any, given: Values) -> int:
     """Insert a row; what is not given is NULL, not a default of the present moment."""
     nullable = [name for name in columns(table) if table._meta.columns[name].null]
     return insert_row(table, **dict.fromkeys(nullable) | given)
-
-
-# Values of a file, which may be anything
-
-
-def checked_uuid(value: Any) -> str:
-    """Return a uuid of ours; raises InvalidInput for anything else."""
-    if not isinstance(value, str) or len(value) != 32 or not set(value) <= set("0123456789abcdef"):
-        raise InvalidInput(f"{texts.one_line(repr(value), 50)} is no uuid")
-    return value
-
-
-def checked(table: Any, values: Values) -> Values:
-    """Return the columns of a row as they are stored; raises InvalidInput for what a column cannot hold."""
-    fields: dict[str, Field] = {field.column_name: field for field in table._meta.sorted_fields}
-    found = {name: _value(fields[name], values[name]) for name in columns(table) if values.get(name) is not None}
-    if "uuid" in fields:
-        found["uuid"] = checked_uuid(values.get("uuid"))
-    missing = [name for name, field in fields.items() if name in columns(table) and not field.null
-               and field.default is None and name not in found]  # fmt: skip
-    if missing:
-        raise InvalidInput(f"a row without its {missing[0]}")
-    if table is Message:
-        _check_message(found)
-    return found
-
-
-def _value(field: Field, value: Any) -> Any:
-    name = field.column_name
-    if isinstance(field, UtcDateTimeField):
-        return time_text(door.moment(value, name))
-    if isinstance(field, JSONField):
-        return door.json_value(value, name)
-    if isinstance(field, BooleanField):
-        return bool(value)
-    if isinstance(field, IntegerField):
-        return door.count(value, name)
-    if isinstance(field, DoubleField):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise InvalidInput(f"{name} is a number")
-        return float(value)
-    assert isinstance(field, (TextField, CharField))
-    return door.text(value, name)
-
-
-def _check_message(found: Values) -> None:
-    """Raise InvalidInput for a message whose words are none of ours, or whose parts do not fit its texts."""
-    door.role(found["role"], "role")
-    door.one_of(door.ORIGINS)(found["origin"], "origin")
-    door.one_of(("complete", "interrupted", "failed"))(found.setdefault("status", "complete"), "status")
-    found.setdefault("content", "")
-    if found["position"] < 1 or found["sequence_number"] < 1:
-        raise InvalidInput("a message's place is counted from 1")
-    told = {name: found.get(name) for name in texts.FIELDS}
-    try:
-        parts.unpack(told, found.get("parts"))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise InvalidInput("the parts of a message do not fit its texts") from error

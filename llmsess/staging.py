@@ -299,8 +299,9 @@ class _Chunk:
     ) -> None:
         growth.next_sequence += 1
         growth.dirty = True
-        if record.model is not None:
-            growth.model_id = self.file.models[record.model].id
+        model = self.file.model(record.model)
+        if model is not None:
+            growth.model_id = model.id
         extends = parent is not None and parent.id == growth.head_id
         free = growth.movable and self.file.heads.get(growth.id) != ""
         if free and (extends or created is None or created >= growth.latest):  # lines may come in any order
@@ -362,7 +363,8 @@ class _Chunk:
         elif before is not None and disposition in ("duplicate", "ignored", "bad"):
             return
         raw = zlib.compress(record.raw, 1) if self.file.keep_raw else None
-        self.ledger.append((self.file.id, record.line, record.external_id, message_id, disposition, problem, raw))
+        named = texts.clean(record.external_id) if record.external_id else None
+        self.ledger.append((self.file.id, record.line, named, message_id, disposition, problem, raw))
 
     # Writing
 

@@ -209,7 +209,12 @@ def test_options_of_a_chat_reach_the_server_and_the_session(run: Command, server
         (["chat", "x", "-m", "scripted/absent.yaml"], 2, "cannot be read"),
         (["import", "nope", "."], 2, "no format"),
         (["import", "auto", "/absent"], 3, "no file"),
-        (["import", "auto"], 2, "PATH"),
+        (["import", "auto"], 1, "import auto PATH"),
+        (["import"], 2, "FORMAT"),
+        (["export"], 2, "FORMAT"),
+        (["export", "marcdown"], 2, 'did you mean "markdown"'),
+        (["export", "csv", "abcd"], 3, "no session"),
+        (["export", "csv", "abcd", "--tag", "x"], 2, "not both"),
         (["lst"], 2, 'Did you mean "list"'),
         (["session", "shwo"], 2, 'Did you mean "show"'),
         (["what is the sky"], 2, "No command"),
@@ -619,7 +624,8 @@ def test_bare_llmsess_shows_first_commands_and_histories(process: Command, tmp_p
     (folder / "a.jsonl").write_text("")
     ran = process()
     assert (ran.status, ran.out.count("  llmsess ")) == (0, 3)
-    assert "import auto ~/.claude/projects" in ran.out
+    assert "llmsess import auto\n" in ran.out
+    assert f"claude-code: {tmp_path}/.claude/projects (1 file)" in ran.out
 
 
 @pytest.mark.parametrize("args", [["list"], ["chat", "hi", "-m", "echo/echo"], ["show", "@last", "--json"]])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llmsess import db, maintenance, transfer
+from llmsess import analytics, db, errors, maintenance, sessions, transfer
+from llmsess.models import Session
 
 OPENAI = (
     "openai-messages/openai-cookbook/toy_chat_fine_tuning.jsonl",
@@ -77,7 +79,243 @@ def test_openai_samples_twice(database: db.Database, samples: Path) -> None:
     assert roles == dict(expected)
 
 
-@pytest.mark.parametrize("folder", ["claude-code", "openai-messages/openai-cookbook"])
+def tokens_of(path: Path) -> list[int]:
+    """Return the sums of input, cached, output and reasoning tokens and of cost of the messages in a file's sessions."""
+    row = db.database.execute_sql(
+        "SELECT sum(input_tokens), sum(cached_input_tokens), sum(output_tokens), sum(reasoning_tokens), sum(cost) "
+        "FROM messages"
+    ).fetchone()
+    return [value or 0 for value in row]
+
+
+def roles() -> Counter[str]:
+    return Counter(dict(db.database.execute_sql("SELECT role, count(*) FROM messages GROUP BY role").fetchall()))
+
+
+def alone(path: Path, times: int = 2) -> transfer.SourceReport:
+    """Import a file into an emptied database, twice; return the first report."""
+    for table in ("import_records", "import_sources", "message_blobs", "messages", "sessions"):
+        db.database.execute_sql(
+            "UPDATE sessions SET head_id = NULL, parent_session_id = NULL" if table == "messages" else "SELECT 1"
+        )
+        db.database.execute_sql(f"DELETE FROM {table}")
+    first = transfer.run("auto", [path]).sources[0]
+    stored = db.database.execute_sql("SELECT uuid FROM messages ORDER BY id").fetchall()
+    for _ in range(times - 1):
+        again = transfer.run("auto", [path])
+        assert again.totals()["imported"] == again.totals()["merged"] == 0
+        assert sum(again.sources[0].records.values()) == sum(first.records.values())
+        assert db.database.execute_sql("SELECT uuid FROM messages ORDER BY id").fetchall() == stored
+    assert maintenance.check().findings == []
+    return first
+
+
+def test_chatgpt_samples(database: db.Database, samples: Path) -> None:
+    files = {key: value for key, value in truth(samples).items() if key.startswith("chatgpt/")}
+    assert len(files) >= 5
+    for key, conversations in files.items():
+        report = alone(samples / key)
+        assert (report.sessions, report.records["bad"]) == (len(conversations), 0)
+        assert sum(report.records.values()) == len(conversations)
+        for expected in conversations:
+            session = sessions.get(expected["title"]) if expected["title"] else None
+            if session is None:
+                continue
+            nodes, path = sessions.nodes(session), sessions.path(session)
+            assert len(nodes) == expected["messages"], key
+            assert Counter(message.role for message in nodes) == Counter(expected["roles"])
+            if expected["path_msgs"]:
+                assert len(path) == expected["path_msgs"]
+                assert Counter(message.role for message in path) == Counter(expected["path_roles"])
+            hidden = sum(bool((message.metadata or {}).get("hidden")) for message in nodes)
+            assert hidden == expected["hidden"]
+            parents = {message.parent_id for message in nodes}
+            assert sum(message.id not in parents for message in nodes) == (
+                expected["leaves"] if expected["messages"] else 0
+            )
+
+
+def test_claude_ai_samples(database: db.Database, samples: Path) -> None:
+    files = {key: value for key, value in truth(samples).items() if key.startswith("claude-ai/")}
+    assert len(files) >= 6
+    for key, conversations in files.items():
+        if not isinstance(conversations, list):
+            report = alone(samples / key)
+            assert report.problems and report.unknown, "what is malformed on purpose is reported"
+        elif "no_chat_messages" in conversations[0]:
+            with pytest.raises(errors.Unrecognised, match="invalid"):
+                transfer.run("auto", [samples / key])
+        else:
+            report = alone(samples / key)
+            assert report.sessions == len(conversations)
+            expected: Counter[str] = sum((Counter(one["senders"]) for one in conversations), Counter())
+            assert roles() == Counter({"user": expected["human"], "assistant": expected["assistant"]})
+            assert report.messages == sum(one["msgs"] for one in conversations)
+
+
+def test_codex_samples(database: db.Database, samples: Path) -> None:
+    files = {key: value for key, value in truth(samples).items() if key.startswith("codex/")}
+    assert len(files) >= 17
+    for key, expected in files.items():
+        report = alone(samples / key)
+        assert sum(report.records.values()) == expected["lines"] + expected["bad"], key
+        total = expected["final_total"]
+        if total:
+            names = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens")
+            assert tokens_of(samples / key)[:4] == [total[name] for name in names], key
+        if expected["msg_roles"] and not expected["calls"]:
+            assert roles()["user"] == expected["msg_roles"].get("user", 0)
+
+
+def test_a_codex_fork_counts_what_it_repeats_once_in_either_order(
+    template: Path, tmp_path: Path, samples: Path
+) -> None:
+    folder = samples / "codex/CodexBar/archived-fork-33ce-3869/codex-home/archived_sessions"
+    expected = truth(samples)["codex/CodexBar/archived-fork-33ce-3869/codex-home/archived_sessions/child.jsonl"]
+    for order in (("parent", "child"), ("child", "parent")):
+        path = tmp_path / f"{order[0]}.db"
+        path.write_bytes(template.read_bytes())
+        db.connect(path)
+        for _ in range(2):
+            transfer.run("auto", [folder / f"{name}.jsonl" for name in order])
+        total = expected["final_total"]
+        assert tokens_of(folder)[0] == total["input_tokens"]
+        assert tokens_of(folder)[2] == total["output_tokens"]
+        child = Session.get(Session.external_id == "child-session")
+        assert child.parent_session.external_id == "parent-session"
+        assert child.relation == "fork"
+        assert len(sessions.path(child)) == expected["distinct_totals"]
+        assert maintenance.check().findings == []
+        db.database.close()
+
+
+def test_gemini_samples(database: db.Database, samples: Path) -> None:
+    files = {key: value for key, value in truth(samples).items() if key.startswith("gemini-cli/")}
+    assert len(files) >= 8
+    for key, expected in files.items():
+        report = alone(samples / key)
+        assert (report.sessions, report.messages) == (1, expected["messages"]), key
+        tokens = Counter(expected["tokens"])
+        given, cached, written, thought, _ = tokens_of(samples / key)
+        assert (given, written) == (tokens["input"] + tokens["tool"], tokens["output"] + tokens["thoughts"]), key
+        assert (cached, thought) == (tokens["cached"], tokens["thoughts"])
+        kinds = Counter(expected["types"])
+        assert roles() == +Counter(
+            user=kinds["user"], assistant=kinds["gemini"] + kinds["model"],
+            event=kinds["info"] + kinds["error"] + kinds["warning"],
+        )  # fmt: skip
+
+
+def test_samples_of_data_sets(database: db.Database, samples: Path) -> None:
+    facts = truth(samples)
+    files = {key: value for key, value in facts.items() if key.startswith(("sharegpt-alpaca/", "openai-messages/"))}
+    assert len(files) >= 8
+    for key, expected in files.items():
+        report = alone(samples / key)
+        assert sum(report.records.values()) == expected["records"]
+        assert report.messages == (expected["messages"] or 2 * expected["records"]), key
+        sides = Counter(expected["roles"])
+        assert roles()["user"] == (sides["user"] or sides["human"] or expected["records"])
+        if "usage" in expected:
+            given, _, written, _, _ = tokens_of(samples / key)
+            assert (given, written) == (
+                expected["usage"]["promptTokenCount"],
+                expected["usage"]["candidatesTokenCount"],
+            )
+
+
+def test_samples_of_traces(database: db.Database, samples: Path) -> None:
+    files = {key: value for key, value in truth(samples).items() if key.startswith("otel-")}
+    assert len(files) >= 2
+    for key, expected in files.items():
+        alone(samples / key)
+        given, _, written, _, cost = tokens_of(samples / key)
+        assert (given, written) == (expected["usage"]["input"], expected["usage"]["output"])
+        assert cost == round(expected["cost"] * 1e9)
+        twin = json.loads((samples / key.replace(".trace.", ".chatml.")).read_text())
+        said = [
+            one
+            for found in twin.values()
+            for side in ("input", "output")
+            for one in found.get(side, {}).get("data", [])
+        ]
+        texts = {one["content"] for one in said if isinstance(one.get("content"), str) and one["content"]}
+        assert texts, "Langfuse's own reading of the trace has texts"
+        ours = [
+            row[0] for row in database.execute_sql("SELECT content || coalesce(tool_text, '') FROM messages").fetchall()
+        ]
+        assert all(any(text in content for content in ours) for text in texts)
+    for file in sorted((samples / "otel-openinference-langfuse/openinference").glob("*.json")):
+        report = alone(file)
+        tool_only = "tool_execution" in file.name
+        assert report.messages == (0 if tool_only else 4), file
+        if not tool_only:
+            assert tokens_of(file)[:3:2] == [97, 52]
+            assert roles() == Counter(user=1, assistant=2, tool=1)
+
+
+def test_samples_of_other_tools(database: db.Database, samples: Path) -> None:
+    aider = samples / "others/aider/chat-history.excerpt-lines-94-1679.md"
+    expected = truth(samples)["others/aider/chat-history.excerpt-lines-94-1679.md"]
+    report = alone(aider)
+    assert report.sessions == expected["sessions"]
+    sides = expected["messages_by_aiders_own_splitter"]
+    assert roles() == Counter(user=sides["user"], assistant=sides["assistant"], event=sides["tool"])
+    alone(samples / "others/opencode-storage")
+    assert roles() == Counter(user=4, assistant=4)
+    assert tokens_of(aider) == [120, 0, 16, 0, 1_100_000]
+    for file in sorted((samples / "others/vscode-copilot-chatSessions").glob("*.json")):
+        requests = json.loads(file.read_text())["requests"]
+        alone(file)
+        assert roles() == Counter(user=len(requests), assistant=len(requests))
+        assert tokens_of(file)[0] == sum(one["result"]["promptTokens"] for one in requests)
+        assert tokens_of(file)[2] == sum(one["result"]["outputTokens"] for one in requests)
+
+
+def test_all_samples_in_any_order_are_the_same_archive(template: Path, tmp_path: Path, samples: Path) -> None:
+    files = [samples / key for key in truth(samples) if "simple-invalid" not in key]
+    sums: list[Any] = []
+    for order in (files, files[::-1], random.Random(3).sample(files, len(files))):
+        path = tmp_path / f"{len(sums)}.db"
+        path.write_bytes(template.read_bytes())
+        db.connect(path)
+        transfer.run("auto", order)
+        again = transfer.run("auto", order)
+        assert again.totals()["imported"] == again.totals()["merged"] == 0
+        sums.append((analytics.summary(), sorted(roles().items())))
+        assert maintenance.check().findings == []
+        db.database.close()
+    assert sums[0] == sums[1] == sums[2]
+
+
+def test_the_summary_of_all_samples_is_the_deduplicated_truth(database: db.Database, samples: Path) -> None:
+    facts = truth(samples)
+    transfer.run("auto", [samples / key for key in facts if "simple-invalid" not in key])
+    given = written = 0
+    for key, expected in facts.items():
+        if key.startswith("claude-code/"):
+            fresh, output, cache_write, cached = expected["usage_last"]
+            given, written = given + fresh + cache_write + cached, written + output
+        elif key.startswith("codex/") and expected["final_total"] and not key.endswith("/parent.jsonl"):  # in its child
+            given += expected["final_total"]["input_tokens"]
+            written += expected["final_total"]["output_tokens"]
+        elif key.startswith("gemini-cli/"):
+            tokens = Counter(expected["tokens"])
+            given, written = given + tokens["input"] + tokens["tool"], written + tokens["output"] + tokens["thoughts"]
+        elif key.startswith("otel-"):
+            given, written = given + expected["usage"]["input"], written + expected["usage"]["output"]
+        elif "gemini_batch" in key:
+            given, written = (
+                given + expected["usage"]["promptTokenCount"],
+                written + expected["usage"]["candidatesTokenCount"],
+            )
+    given += 1_420 + 1_420 + 2_840 + 980 + 1_620  # of Codex versions before cumulative counts, which TRUTH leaves out
+    written += 910 + 910 + 1_520 + 640 + 240
+    summary = analytics.summary()
+    assert (summary.input_tokens, summary.output_tokens) == (given, written)
+
+
+@pytest.mark.parametrize("folder", ["claude-code", "openai-messages/openai-cookbook", "."])
 def test_a_whole_folder_twice_stores_nothing_twice(database: db.Database, samples: Path, folder: str) -> None:
     first = transfer.run("auto", [samples / folder])
     stored = database.execute_sql("SELECT count(*) FROM messages").fetchone()

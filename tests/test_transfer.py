@@ -6,47 +6,23 @@ import gzip
 import json
 import os
 import random
-import re
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llmsess import catalog, db, errors, importers, maintenance, sessions, transfer
+from llmsess import catalog, db, errors, maintenance, sessions, transfer
 from llmsess.importers.base import chunks
-from llmsess.importers.source import Head
 from llmsess.models import ImportRecord, Message, Session
+from tests.specimens import SESSION, chat, line, talk
 
-SESSION = "0a1b2c3d-0000-4000-8000-000000000001"
 OTHER = "0a1b2c3d-0000-4000-8000-000000000002"
-
-
-def line(uuid: str, parent: str | None, kind: str, content: Any, session: str = SESSION, **more: Any) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": kind, "content": content}
-    message |= {key: more.pop(key) for key in ("id", "model", "usage") if key in more}
-    return {
-        "type": kind, "uuid": uuid, "parentUuid": parent, "sessionId": session, "cwd": "/work/app",
-        "timestamp": "2026-01-31T13:00:00.000Z", "message": message,
-    } | more  # fmt: skip
 
 
 def write(path: Path, *lines: Any) -> Path:
     path.write_text("".join((item if isinstance(item, str) else json.dumps(item)) + "\n" for item in lines))
     return path
-
-
-def talk(session: str = SESSION) -> list[dict[str, Any]]:
-    usage = {"input_tokens": 3, "cache_creation_input_tokens": 10, "cache_read_input_tokens": 100, "output_tokens": 5}
-    return [
-        line("u1", None, "user", "Fix the bug", session),
-        line("a1", "u1", "assistant", [{"type": "thinking", "thinking": "Hm.", "signature": "s"}], session, id="msg_1", model="claude-x", usage=usage),
-        line("a2", "a1", "assistant", [{"type": "text", "text": "Looking."}], session, id="msg_1", model="claude-x", usage=usage),
-        line("a3", "a2", "assistant", [{"type": "tool_use", "id": "t1", "name": "Read", "input": {"p": "/a"}}], session, id="msg_1", model="claude-x", usage=usage | {"output_tokens": 50}),
-        line("u2", "a3", "user", [{"type": "tool_result", "tool_use_id": "t1", "content": "the file"}], session),
-        line("a4", "u2", "assistant", "Done.", session, id="msg_2", model="claude-x", usage=usage),
-    ]  # fmt: skip
 
 
 def said(reference: str = SESSION) -> list[tuple[str, str]]:
@@ -489,11 +465,6 @@ def test_folders_zipped_files_and_wrong_paths(database: db.Database, file: Path,
 # OpenAI chat
 
 
-def chat(*turns: str, **more: Any) -> dict[str, Any]:
-    roles = ["user", "assistant"] * len(turns)
-    return {"messages": [{"role": role, "content": text} for role, text in zip(roles, turns, strict=False)]} | more
-
-
 def test_a_log_that_repeats_its_history_is_one_conversation(database: db.Database, tmp_path: Path) -> None:
     log = [
         chat("a", "b", model="gpt-x"),
@@ -572,105 +543,3 @@ def test_chunks_are_small_in_number_and_bytes() -> None:
     assert sum(sizes) == 12_000 and max(sizes) <= base.CHUNK_RECORDS
     large = [base.Ignored(base.InputRecord(i, b"x" * 5_000_000)) for i in range(8)]
     assert max(len(chunk) for chunk in chunks(iter(large))) <= 4
-
-
-# Conformance: every importer of the registry
-
-SPECIMENS: dict[str, list[dict[str, Any]]] = {  # of each format, records that use every field the importer reads
-    "claude-code": [
-        *talk(),
-        line("s1", "a4", "user", [{"type": "text", "text": "x"}], isSidechain=True, agentId="7", isMeta=True),
-        line("s2", "s1", "assistant", "y", id="msg_3", model="claude-x", costUSD=0.5, requestId="r", stop_reason="end"),
-        {"type": "summary", "summary": "A title", "leafUuid": "a4"},
-        {"type": "system", "uuid": "c", "parentUuid": "a4", "logicalParentUuid": "u1", "sessionId": SESSION},
-    ],
-    "openai-chat": [
-        {"custom_id": "1", "body": chat("a", "b", model="gpt-x", temperature=0.5, created=1_700_000_000)},
-        {"tools": [{"type": "function"}], "messages": [
-            {"role": "system", "content": "Be kind.", "name": "n"},
-            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]},
-            {"role": "assistant", "content": None, "refusal": "no", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
-            {"role": "tool", "tool_call_id": "c", "content": "r", "name": "f"},
-            {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
-        ]},
-    ],
-}  # fmt: skip
-ODD: list[Any] = [None, 0, -1, 1.5, 10**400, 1e308, True, "", "x", "a/b", "/", "\ud800", "\x00", [], ["x"], [None], {}, {"a": 1},
-                  {"type": "text", "text": 1}, "9999-99-99", -1e99]  # fmt: skip
-
-
-def mutations(record: Any) -> Iterator[Any]:
-    """Yield copies of a record with each of its values left out, or replaced by each odd one."""
-    keys = record.items() if isinstance(record, dict) else enumerate(record) if isinstance(record, list) else []
-    for key, value in list(keys):
-        for odd in ODD:
-            changed = record.copy()
-            changed[key] = odd
-            yield changed
-        left = record.copy()
-        del left[key]
-        yield left
-        for inner in mutations(value):
-            changed = record.copy()
-            changed[key] = inner
-            yield changed
-
-
-def test_every_importer_has_a_specimen() -> None:
-    assert SPECIMENS.keys() == set(importers.names())
-
-
-@pytest.mark.parametrize("name", importers.names())
-def test_every_importer_survives_odd_values_in_every_place(database: db.Database, tmp_path: Path, name: str) -> None:
-    records = [json.dumps(changed) for record in SPECIMENS[name] for changed in mutations(record)]
-    named = re.compile(r'"((?:u|a|s|msg_)\d|a|b)"')  # else all but the first were duplicates, whatever is odd in them
-    file = write(tmp_path / "odd.jsonl", *(named.sub(rf'"\1-{i}"', text) for i, text in enumerate(records)))
-    report = transfer.run(name, [file])
-    assert sum(report.sources[0].records.values()) == len(records) > 500
-    whole()
-    again = transfer.run(name, [file])
-    assert sum(again.sources[0].records.values()) == len(records)
-    assert again.totals()["imported"] == 0
-    for row in sessions.find(limit=None).rows:
-        for message in sessions.nodes(row["uuid"]):
-            sessions.blocks(message)
-
-
-@pytest.mark.parametrize("name", importers.names())
-def test_every_importer_survives_files_that_are_cut_shuffled_or_no_text(
-    database: db.Database, tmp_path: Path, name: str
-) -> None:
-    good = "".join(json.dumps(record) + "\n" for record in SPECIMENS[name]).encode()
-    rng = random.Random(5)
-    shuffled = good.splitlines(keepends=True)
-    rng.shuffle(shuffled)
-    files = {
-        "cut": good[: len(good) * 2 // 3], "shuffled": b"".join(shuffled), "doubled": good + good, "noise": rng.randbytes(5_000),
-        "noisy": good + rng.randbytes(500) + b"\n" + good, "deep": b"[" * 100_000 + b"\n" + good, "utf16": good.decode().encode("utf-16"),
-        "gzip": gzip.compress(good), "cut.gz": gzip.compress(good)[:-20], "array": b"[" + b",".join(good.splitlines()) + b"]",
-        "cut array": b"[" + b",".join(good.splitlines())[:-9], "crlf": good.replace(b"\n", b"\r\n"), "nul": good.replace(b"x", b"\0"),
-        "empty": b"", "blank": b"\n\n \n", "bom": b"\xef\xbb\xbf" + good,
-    }  # fmt: skip
-    for label, data in files.items():
-        file = tmp_path / label
-        file.write_bytes(data)
-        for _ in range(2):
-            try:
-                report = transfer.run(name, [file])
-            except (errors.InvalidInput, errors.Unrecognised) as error:
-                assert label in str(error) and "\n" not in str(error)
-            else:
-                assert sum(report.sources[0].records.values()) <= 2 * len(SPECIMENS[name]) + 12
-    whole()
-
-
-@pytest.mark.parametrize("name", importers.names())
-def test_every_importer_says_what_it_reads(name: str) -> None:
-    importer = importers.get(name)
-    assert name == importer.NAME
-    assert importer.DESCRIPTION
-    head = Head(SPECIMENS[name])
-    assert importer.matches(head)
-    assert not importer.matches(Head())
-    assert not importer.matches(Head([{"a": 1}, {}]))
-    assert [other for other in importers.names() if importers.get(other).matches(head)] == [name]

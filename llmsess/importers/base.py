@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, Protocol
 from llmsess.importers.source import Head, Source
 from llmsess.parts import Packed
 from llmsess.prices import Usage
+from llmsess.texts import clean
 
 CHUNK_RECORDS = 5_000  # a chunk ends after so many records,
 CHUNK_S = 0.25  # after so long, for it holds the write lock while it is entered,
@@ -158,6 +159,7 @@ def chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
     chunk: list[Item] = []
     size, began = 0, time.monotonic()
     for item in items:
+        _clean(item)
         chunk.append(item)
         size += _size(item)
         if len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES or time.monotonic() - began >= CHUNK_S:
@@ -165,6 +167,21 @@ def chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
             chunk, size, began = [], 0, time.monotonic()
     if chunk:
         yield chunk
+
+
+_TEXTS: dict[type, tuple[str, ...]] = {
+    SessionRecord: ("external_id", "title", "project", "model", "system_prompt", "parent_external_id", "head"),
+    MessageRecord: ("session", "external_id", "parent", "model", "finish_reason", "error"),
+    TitleRecord: ("target", "title"),
+}
+
+
+def _clean(item: Item) -> None:
+    """Clean the names in an item, so that they are the same wherever they are compared."""
+    for name in _TEXTS.get(type(item), ()):
+        value = getattr(item, name)
+        if value is not None:
+            setattr(item, name, clean(value))
 
 
 def _size(item: Item) -> int:

@@ -211,7 +211,7 @@ class _Reader:
     # Events
 
     def event(self, record: InputRecord, payload: dict[str, Any], time: Any, line: dict[str, Any]) -> Iterator[Item]:
-        kind = payload.get("type")
+        kind = str(payload.get("type"))
         if kind in ("token_count", "turn.completed"):
             yield from self.count(record, payload, time)
         elif kind in SPOKEN and not self.has_items and text_or_none(payload.get("message")):

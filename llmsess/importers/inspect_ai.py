@@ -77,10 +77,10 @@ def sample(value: dict[str, Any], run: dict[str, Any]) -> Iterator[Item]:
     model = text_or_none(run.get("model"))
     of_run = text_or_none(run.get("eval_id")) or text_or_none(run.get("run_id"))
     own = text_or_none(value.get("uuid")) or f"{of_run or digest(value)}/{value.get('id')}/{value.get('epoch')}"
-    task = text_or_none(run.get("task"))
-    named = f"{task or 'sample'} {value.get('id')}" + (f" ({value['epoch']})" if value.get("epoch") != 1 else "")
+    task, epoch = text_or_none(run.get("task")), value.get("epoch", 1)
+    named = f"{task or 'sample'} {value.get('id')}" + (f" ({epoch})" if epoch != 1 else "")
     scores = {name: mapping(score).get("value") for name, score in mapping(value.get("scores")).items()}
-    told = {"task": task, "sample": value.get("id"), "epoch": value.get("epoch"), "scores": scores or None}
+    told = {"task": task, "sample": value.get("id"), "epoch": epoch, "scores": scores or None}
     told |= {"target": value.get("target"), "run": of_run}
     session = SessionRecord(
         own,

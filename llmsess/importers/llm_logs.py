@@ -56,9 +56,8 @@ class _Store:
     def rows(self, table: str, rest: str = "", values: tuple[Any, ...] = ()) -> Iterator[Row]:
         if table in self.tables:
             cursor = self.connection.execute(f'SELECT * FROM "{table}" {rest}', values)
-            names = [column[0] for column in cursor.description]
             for row in cursor:
-                yield dict(zip(names, row, strict=True))
+                yield _row(cursor, row)
 
     def places(self, table: str, key: str) -> dict[Any, list[int]]:
         """Return the row ids of a table by a column that no index leads to."""
@@ -82,15 +81,27 @@ class _Store:
             f'SELECT t.* FROM "{join}" j JOIN "{table}" t ON t.id = j."{foreign}" WHERE j."{key}" = ? ORDER BY "order"'
         )
         cursor = self.connection.execute(sql, (value,))
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
+        return [_row(cursor, row) for row in cursor]
 
     def fragments(self, join: str, key: str, value: Any) -> list[str]:
         found = self.joined(join, "fragments", "fragment_id", key, value)
-        return [str(row.get("content") or "") for row in found]
+        return [_text(row.get("content")) for row in found]
 
     def attachments(self, join: str, key: str, value: Any) -> list[blocks.Block]:
         return list(map(attached, self.joined(join, "attachments", "attachment_id", key, value)))
+
+
+def _text(value: Any) -> str:
+    """Return a column's text, "" for anything else a damaged row may have."""
+    return value if isinstance(value, str) else ""
+
+
+def _row(cursor: Any, values: Any) -> Row:
+    """Return a row as a dictionary; only an attachment's content may be bytes."""
+    return {
+        name: value.decode(errors="replace") if isinstance(value, bytes) and name != "content" else value
+        for (name, *_), value in zip(cursor.description, values, strict=True)
+    }
 
 
 def attached(row: Row) -> blocks.Block:
@@ -161,7 +172,7 @@ class _Responses:
         if results:
             yield MessageRecord(session, f"{key}/tools", None, "tool", "tool", pack(results), created_at=time)
         asked = "\n".join(
-            [*self.store.fragments("prompt_fragments", "response_id", key), *filter(None, [row.get("prompt")])]
+            [*self.store.fragments("prompt_fragments", "response_id", key), *filter(None, [_text(row.get("prompt"))])]
         )
         files = self.store.attachments("prompt_attachments", "response_id", key)
         if asked or files or not results:
@@ -292,7 +303,7 @@ class _Turns:
         for piece in mappings(sequence(payload.get("text_ref"))):
             if "fragment" in piece:
                 found = self.store.rows("fragments", "WHERE id = ?", (piece["fragment"],))
-                pieces += [str(row.get("content") or "") for row in found]
+                pieces += [_text(row.get("content")) for row in found]
             else:
                 pieces.append(str(piece.get("literal") or ""))
         return "".join(pieces)

@@ -59,6 +59,8 @@ def is_anthropic(request: dict[str, Any]) -> bool:
 
 def _request(record: dict[str, Any]) -> dict[str, Any] | None:
     """Return the request of a record, which has the messages; None where there is none."""
+    if {"epoch", "target"} <= record.keys():
+        return None  # a sample of Inspect's, which is alike
     for request in (record, *(mapping(record.get(key)) for key in ENVELOPES)):
         messages = request.get("messages")
         if isinstance(messages, list) and all(isinstance(message, dict) and "role" in message for message in messages):

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import IO, Any
 
+from llmsess.importers import streaming
 from llmsess.importers.base import InputRecord
 from llmsess.importers.source import BUFFER_BYTES, MAX_LINE_BYTES, Source, damage, is_lines
 from llmsess.texts import clean, too_deep
@@ -95,79 +96,28 @@ def _json_problem(error: Exception) -> str:
 
 
 def _document(source: Source, file: io.BufferedReader[Any], keys: tuple[str, ...]) -> Read:
-    """Yield the records of one document; what is damaged or large is streamed, as far as it goes."""
-    text = file.read(WHOLE_BYTES + 1)
-    try:
-        if len(text) > WHOLE_BYTES:
-            raise ValueError("too large to be read at once")
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        with source.open() as again:
-            yield from _streamed(again, _prefix(source, keys))
-        return
-    key = next((key for key in keys if isinstance(value, dict) and isinstance(value.get(key), list)), None)
-    yield from objects(value if isinstance(value, list) else [value] if key is None else value[key])
-
-
-def _prefix(source: Source, keys: tuple[str, ...]) -> str:
-    """Return where in a document the records lie, as ijson names it."""
-    if source.start()[:1] == b"[":
-        return "item"
+    """Yield the records of one document, read element by element as far as it is whole."""
     head = source.head().objects
-    return next((f"{key}.item" for key in keys if head and isinstance(head[0].get(key), list)), "")
-
-
-def _streamed(file: io.BufferedReader[Any], prefix: str) -> Read:
-    """Yield the elements of a large or damaged document until its end or its damage."""
-    import ijson
-
+    inside = source.start()[:1] == b"{"
+    key = next((key for key in keys if inside and head and isinstance(head[0].get(key), list)), None)
     number = 0
-    limited = _Limited(file, MAX_LINE_BYTES if prefix == "" else None)
     try:
-        for number, value in enumerate(ijson.items(limited, prefix), 1):
-            yield from _element(number, value, streamed=True)
-    except ijson.JSONError as error:
-        told = damage(file) or f"no JSON: {' '.join(str(error).split())[:200]}"
-        yield InputRecord(number + 1, b""), None, f"{told}; nothing after it can be read"
-    else:
-        if damage(file):
-            yield InputRecord(number + 1, b""), None, damage(file)
-
-
-class _Limited:
-    """A file of which only so many bytes are read: a document that is one record must fit into memory."""
-
-    def __init__(self, file: io.BufferedReader[Any], limit: int | None) -> None:
-        self.file, self.left = file, limit
-
-    def read(self, size: int = -1) -> bytes:
-        data = self.file.read(size)
-        if self.left is not None:
-            self.left -= len(data)
-            if self.left < 0:
-                return b""
-        return data
+        for number, (text, value) in enumerate(streaming.elements(file, key), 1):
+            yield _element(number, text, value)
+    except streaming.Broken as error:
+        rest = "" if number == 0 else "; nothing after it can be read"
+        yield InputRecord(number + 1, b""), None, f"{damage(file) or error}{rest}"
 
 
 def objects(items: Iterable[Any]) -> Read:
-    """Yield each element of an array, counted from 1."""
+    """Yield each element of an array that has been read, counted from 1."""
     for number, value in enumerate(items, 1):
-        yield from _element(number, value)
+        yield _element(number, json.dumps(value, ensure_ascii=False), value)
 
 
-def _element(number: int, value: Any, *, streamed: bool = False) -> Read:
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=float)
-        raw = text.encode(errors="surrogatepass")
-        value = json.loads(text) if streamed else value  # the stream has Decimals for floats
-    except RecursionError:
-        yield InputRecord(number, b""), None, DEEP
-        return
-    except ValueError as error:
-        yield InputRecord(number, b""), None, f"no readable value: {error}"
-        return
-    record = InputRecord(number, raw)
-    yield (record, None, DEEP) if too_deep(raw, value) else (record, value, None)
+def _element(number: int, text: str, value: Any) -> tuple[InputRecord, Any, str | None]:
+    record = InputRecord(number, text.encode(errors="surrogatepass"))
+    return (record, None, DEEP) if too_deep(text, value) else (record, value, None)
 
 
 # Values of which nothing is certain

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from llmsess.errors import InvalidInput
+from llmsess.texts import MAX_DEPTH
 
 if sys.version_info >= (3, 14):
     import zipfile
@@ -236,14 +237,22 @@ def _elements(start: bytes) -> list[Any]:
     start = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start[:1] not in (b"[", b"{"):
         return []
-    builder = ijson.ObjectBuilder()
+    builder, depth = ijson.ObjectBuilder(), 0
     try:
-        for event, value in ijson.basic_parse(io.BytesIO(start)):
+        for event, value in ijson.basic_parse(io.BytesIO(start), use_float=False):
+            depth += event.startswith("start_") - event.startswith("end_")
+            if depth > MAX_DEPTH or (depth == 1 and _length(builder) >= HEAD_RECORDS):
+                break
             builder.event(event, value)
     except ijson.JSONError:
         pass  # the rest of the file was not read
     document = getattr(builder, "value", None)
     return document if isinstance(document, list) else [document]
+
+
+def _length(builder: Any) -> int:
+    value = getattr(builder, "value", None)
+    return len(value) if isinstance(value, list) else 0
 
 
 def _tables(source: Source) -> dict[str, frozenset[str]]:
