@@ -148,15 +148,19 @@ def reply_json(message: Message) -> Row:
     return {"session_id": session.uuid, "session_title": session.title} | messages_json([message])[0]
 
 
-def session_text(session: Session, messages: Sequence[Message], row: Row) -> str:
-    """Return a whole conversation as a person reads it."""
+def session_text(session: Session, messages: Sequence[Message], row: Row, *, hidden: bool = True) -> str:
+    """Return a whole conversation as a person reads it; hidden messages are told by their number unless wanted."""
     models = model_names(messages)
     title = one_line(row["title"] or _nameless(row), 200)
     lines = [output.wrapped(style(title, bold=True)), output.wrapped(style(_facts(row), dim=True))]
     if session.system_prompt:
         lines += ["", style("system prompt", fg="magenta", bold=True), output.prose(session.system_prompt)]
-    for message in messages:
+    shown = [message for message in messages if hidden or not (message.metadata or {}).get("hidden")]
+    for message in shown:
         lines += ["", *message_lines(message, models)]
+    if len(shown) < len(messages):
+        left = output.counted(len(messages) - len(shown), "hidden message")
+        lines += ["", style(f"({left}: --hidden shows {'it' if left.startswith('1 ') else 'them'})", dim=True)]
     return "\n".join(lines) + "\n"
 
 

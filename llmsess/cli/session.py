@@ -100,9 +100,10 @@ def list_(limit: int, all_: bool, cursor: str | None, format_: str | None, as_js
 @session_argument
 @click.option("--at", metavar="MESSAGE", help="Only up to this message, on its own branch.")
 @click.option("--nodes", is_flag=True, help="Every message written in the session, not only its path.")
+@click.option("--hidden", is_flag=True, help="Messages that their tool did not show too.")
 @format_options
 @database
-def show(reference: str, at: str | None, nodes: bool, format_: str | None, as_json: bool) -> None:
+def show(reference: str, at: str | None, nodes: bool, hidden: bool, format_: str | None, as_json: bool) -> None:
     """Show a conversation.
 
     \b
@@ -125,7 +126,7 @@ def show(reference: str, at: str | None, nodes: bool, format_: str | None, as_js
     elif chosen == "markdown":
         output.out(conversation.session_markdown(messages, summary))
     else:
-        output.page(conversation.session_text(row, messages, summary))
+        output.page(conversation.session_text(row, messages, summary, hidden=hidden))
 
 
 @session.command()

@@ -48,6 +48,9 @@ article { padding: .75rem 1rem; margin: 1rem 0; border: 1px solid var(--line); b
   overflow-wrap: anywhere; }
 article.user { background: var(--user); }
 article > header { color: var(--dim); font-size: .8125rem; font-weight: 600; margin-bottom: .25rem; }
+article h1 { font-size: 1.25rem; margin: 1rem 0 .5rem; }
+article h2 { font-size: 1.15rem; margin: 1rem 0 .5rem; }
+article :is(h3, h4, h5, h6) { font-size: 1rem; margin: 1rem 0 .5rem; }
 article > :last-child { margin-bottom: 0; }
 .plain { white-space: pre-wrap; margin: 0 0 .75rem; }
 pre { background: var(--soft); padding: .75rem; border-radius: .375rem; overflow-x: auto; font-size: .875rem;

@@ -337,4 +337,5 @@ def origin(line: dict[str, Any], content: Any) -> str:
 def _marks(line: dict[str, Any]) -> dict[str, Any] | None:
     """Return the marks of a line that tell how to show it."""
     names = ("isMeta", "isCompactSummary", "isVisibleInTranscriptOnly", "isApiErrorMessage", "requestId")
-    return {name: line[name] for name in names if line.get(name)} or None
+    marks = {name: line[name] for name in names if line.get(name)}
+    return marks | ({"hidden": True} if line.get("isMeta") is True else {}) or None

@@ -1,0 +1,1 @@
+"""Export: every format, what it leaves out, redaction; llmsess' own gives the same again."""
