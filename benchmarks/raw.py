@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,8 @@ class Turns:
         )
 
 
-def import_by_hand(path: Path, jsonl: Path, chunk: int = 5_000) -> None:
-    """json.loads and executemany, in chunks of 5,000 rows, under the same triggers."""
+def import_by_hand(path: Path, said: Iterable[list[tuple[str, str]]], chunk: int = 5_000) -> None:
+    """Conversations by executemany, in chunks of 5,000 rows, under the same triggers."""
     connection = connect(path)
     session = connection.execute("SELECT coalesce(max(id), 0) FROM sessions").fetchone()[0]
     sessions: list[tuple[Any, ...]] = []
@@ -120,21 +120,13 @@ def import_by_hand(path: Path, jsonl: Path, chunk: int = 5_000) -> None:
         sessions.clear()
         messages.clear()
 
-    for record in _records(jsonl):
+    for conversation in said:
         session += 1
         sessions.append((session, os.urandom(16).hex(), NOW))
-        for number, message in enumerate(record["messages"], 1):
-            origin = "human" if message["role"] == "user" else "model"
-            messages.append(
-                (os.urandom(16).hex(), session, number, number, message["role"], origin, message["content"])
-            )
+        for number, (role, content) in enumerate(conversation, 1):
+            origin = "human" if role == "user" else "model"
+            messages.append((os.urandom(16).hex(), session, number, number, role, origin, content))
         if len(messages) >= chunk:
             enter()
     enter()
     connection.close()
-
-
-def _records(jsonl: Path) -> Iterator[Any]:
-    with jsonl.open("rb") as file:
-        for line in file:
-            yield json.loads(line)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.run [--sessions N] [--folder .bench] [ROW ...]
 
-Rows: start, turn, stream, import, search, list. SIZE is the number of sessions, of 10 messages each (default 100,000).
+Rows: start, turn, stream, import, size, search, list. SIZE is the number of sessions, of 10 messages each (default 100,000).
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import data, raw, streaming
+from benchmarks import data, importing, raw, streaming
 from benchmarks.timing import Measured, in_turn, processes_in_turn, report, timed
-from llmsess import chat, search, sessions, transfer
+from llmsess import chat, search, sessions
 from llmsess.db import connect, database
 
 LLM = "llm==0.36"
@@ -39,12 +38,6 @@ def main() -> int:
     print(f"{options.sessions * 10:,} messages; ratios are medians of turns about: llmsess / the other", flush=True)
     met = [bench(options.folder, options.sessions) for name, bench in ROWS.items() if name in (options.rows or ROWS)]
     return 0 if all(met) else 1
-
-
-def fresh(folder: Path, name: str) -> Path:
-    for leftover in folder.glob(f"{name}*"):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    return folder / name
 
 
 def peer(folder: Path) -> Path | None:
@@ -88,7 +81,7 @@ def bench_start(folder: Path, size: int) -> bool:
 
 def bench_turn(folder: Path, size: int) -> bool:
     """A stored turn: written ahead, settled, in the ledger and the index."""
-    connect(fresh(folder, "turn.db"))
+    connect(importing.fresh(folder, "turn.db"))
     by_hand = raw.Turns(folder / "turn.db")
     state: dict[str, Any] = {"session": sessions.create("bench", model="echo/echo"), "turns": 0}
 
@@ -111,34 +104,9 @@ def bench_turn(folder: Path, size: int) -> bool:
     if python is None:
         print("     llm could not be installed: not compared")
         return met
-    script = [str(python), str(Path(__file__).parent / "peer_llm.py"), str(fresh(folder, "llm.db")), "400"]
+    script = [str(python), str(Path(__file__).parent / "peer_llm.py"), str(importing.fresh(folder, "llm.db")), "400"]
     llm_s = float(subprocess.run(script, check=True, capture_output=True, text=True).stdout)
     return report("a stored turn / llm's log_to_db", Measured(alone_s, llm_s), 0.5) and met
-
-
-def bench_import(folder: Path, size: int) -> bool:
-    """Bulk import beside json.loads and executemany under the same triggers."""
-    count = min(size, 10_000)
-    jsonl = data.write_jsonl(folder / f"import-{count}.jsonl", count)
-
-    def empty(name: str) -> Path:
-        path = fresh(folder, name)
-        connect(path)
-        return path
-
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(3):
-        empty("ours.db")
-        began = time.perf_counter()
-        transfer.run("openai-chat", [jsonl])
-        times[0].append(time.perf_counter() - began)
-        path = empty("theirs.db")
-        database.close()
-        began = time.perf_counter()
-        raw.import_by_hand(path, jsonl)
-        times[1].append(time.perf_counter() - began)
-    measured = Measured(statistics.median(times[0]), statistics.median(times[1]))
-    return report(f"import of {count * 10:,} messages / by hand", measured, 1 / 0.8, "s")
 
 
 def bench_search(folder: Path, size: int) -> bool:
@@ -208,7 +176,7 @@ def bench_list(folder: Path, size: int) -> bool:
 
 def bench_stream(folder: Path, size: int) -> bool:
     """A stream: how soon it is shown, and what keeping it costs."""
-    fresh(folder, "stream.db")
+    importing.fresh(folder, "stream.db")
     return all([streaming.first_piece(folder), streaming.keeping(folder)])
 
 
@@ -216,7 +184,8 @@ ROWS: dict[str, Callable[[Path, int], bool]] = {
     "start": bench_start,
     "turn": bench_turn,
     "stream": bench_stream,
-    "import": bench_import,
+    "import": importing.bench_import,
+    "size": importing.bench_size,
     "search": bench_search,
     "list": bench_list,
 }

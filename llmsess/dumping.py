@@ -7,6 +7,7 @@ reads these rows; both follow the columns of models.py, so that a new column goe
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -29,6 +30,7 @@ Row = dict[str, Any]
 Masked = Callable[[Any], Any]
 
 
+@functools.cache
 def columns(table: Any) -> list[str]:
     """Return the columns of a table that go along as they are: neither inner ids nor references."""
     fields = [field for field in table._meta.sorted_fields if not isinstance(field, ForeignKeyField)]

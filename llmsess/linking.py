@@ -7,6 +7,7 @@ from collections.abc import Iterator, Set
 
 from llmsess.db import database
 from llmsess.importers.base import TitleRecord
+from llmsess.writing import collect, held_by
 
 WAITING = "waiting for its session: "  # begins the problem of a title whose session has not come; the title follows
 
@@ -46,6 +47,26 @@ _HEAD = """
     )
     WHERE id = :session AND EXISTS (SELECT 1 FROM messages h WHERE h.id = head_id AND h.external_id IS NOT NULL)
 """  # the newest end of its tree, unless a person has gone on from another
+_ORPHANS = """
+    SELECT id FROM sessions WHERE parent_external_id IS NOT NULL AND source = ? AND EXISTS (
+        SELECT 1 FROM sessions p WHERE p.source = sessions.source AND p.external_id = sessions.parent_external_id
+    )
+"""
+_TWINS = """
+    WITH RECURSIVE above (id) AS (
+        SELECT parent_session_id FROM sessions WHERE id = :session
+        UNION SELECT s.parent_session_id FROM above a JOIN sessions s ON s.id = a.id
+        WHERE s.parent_session_id IS NOT NULL
+    ), below (id) AS (
+        SELECT :session UNION SELECT s.id FROM below b JOIN sessions s ON s.parent_session_id = b.id
+    )
+    SELECT kept.id, gone.id FROM below b CROSS JOIN messages gone ON gone.session_id = b.id
+    CROSS JOIN messages kept ON kept.external_id = gone.external_id
+    WHERE kept.session_id IN (SELECT id FROM above) AND kept.id <> gone.id AND kept.role = gone.role
+    AND kept.content = gone.content AND gone.external_id IS NOT NULL ORDER BY gone.position
+"""
+_REFERENCES = (("messages", "parent_id"), ("sessions", "head_id"), ("import_records", "message_id"),
+               ("session_snapshots", "head_id"), ("annotations", "message_id"), ("calls", "message_id"))  # fmt: skip
 _PARENTS = """
     UPDATE sessions SET
         parent_session_id = (SELECT p.id FROM sessions p WHERE p.source = sessions.source
@@ -62,7 +83,10 @@ def link(source: str) -> Iterator[tuple[int, str]]:
 
     Call it inside a transaction.
     """
+    families = [row[0] for row in database.execute_sql(_ORPHANS, (source,)).fetchall()]
     database.execute_sql(_PARENTS, (source,))
+    for session in families:
+        _unite(session)
     moved = set()
     for child, parent, external_id, session in database.execute_sql(_CHILDREN, {"source": source}).fetchall():
         if is_above(child, parent):
@@ -75,6 +99,16 @@ def link(source: str) -> Iterator[tuple[int, str]]:
         place(session)
         database.execute_sql(_HEAD, {"session": session})
     _give_waiting_titles(source)
+
+
+def _unite(session: int) -> None:
+    """Make one of messages that a session repeats of those above it, which came when the two were not related yet."""
+    for kept, gone in database.execute_sql(_TWINS, {"session": session}).fetchall():
+        for table, column in _REFERENCES:
+            database.execute_sql(f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {column} = ?", (kept, gone))
+        left = held_by(str(gone))
+        database.execute_sql("DELETE FROM messages WHERE id = ?", (gone,))
+        collect(left)
 
 
 def is_above(message: int, other: int) -> bool:

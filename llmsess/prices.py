@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 from llmsess.db import database
 from llmsess.errors import InvalidInput
-from llmsess.models import MAX_COST_USD, NANO, LanguageModel, Message
+from llmsess.models import MAX_COST_USD, NANO, LanguageModel, Message, now
 
 QUOTED_TOKENS = 1_000  # of a quote: a long request may cost more a token
 MAX_PRICE = 10**12  # nano-USD per thousand tokens, a million USD per million: more is a mistake
@@ -103,8 +103,45 @@ def has_catalogue() -> bool:
 
 def catalogue_price(provider: str, name: str, usage: Usage, at: datetime | None = None) -> int | None:
     """Return what the price catalogue says in nano-USD, None if it does not know the model or is not installed."""
+    cached, written = usage.cached_input_tokens or 0, usage.cache_write_tokens or 0
+    fresh = (usage.input_tokens or 0) - cached - written
+    rates = _rates(provider, name, (at or now()).astimezone(UTC).date()) if fresh >= 0 else None
+    if rates is not None and fresh + cached + written < rates.below_tokens:
+        counts = (fresh, cached, written, usage.output_tokens or 0)
+        total = sum((count * rate for count, rate in zip(counts, rates.each, strict=True)), Decimal(0))
+        return int((total * NANO).to_integral_value())
     found = _calculated(provider, name, usage, at)
     return None if found is None else int((found.total_price * NANO).to_integral_value())
+
+
+class _Rates(NamedTuple):
+    """USD for a token of fresh, cached and written input and of output, of requests with less input than that."""
+
+    each: tuple[Decimal, ...]
+    below_tokens: float
+
+
+@functools.lru_cache(maxsize=4096)
+def _rates(provider: str, name: str, day: date) -> _Rates | None:
+    """Return what a model takes on a day, None where that is no such sum: by request, or by the time of day.
+
+    The catalogue takes a sixth of a millisecond for each reply, which is most of the time of an import.
+    """
+    at = datetime.combine(day, time(12), UTC)
+    found = _calculated(provider, name, Usage(0, output_tokens=0), at)
+    asked = {} if found is None else {key: price for key, price in vars(found.model_price).items() if price is not None}
+    if not asked or found.total_price:
+        return None  # it takes something for the request itself
+    dated = found.model.prices if isinstance(found.model.prices, list) else []
+    if any(one.constraint is not None and not hasattr(one.constraint, "start_date") for one in dated):
+        return None  # it depends on the time of day
+    tiers = [tier.start for price in asked.values() for tier in getattr(price, "tiers", ())]
+    probe = QUOTED_TOKENS
+    usages = (Usage(probe, 0, 0, 0), Usage(probe, probe, 0, 0), Usage(probe, 0, probe, 0), Usage(0, 0, 0, probe))
+    each = [_calculated(provider, name, usage, at) for usage in usages]
+    if None in each or min(tiers, default=probe + 1) <= probe:
+        return None
+    return _Rates(tuple(one.total_price / probe for one in each), min(tiers, default=float("inf")))
 
 
 def _calculated(provider: str, name: str, usage: Usage, at: datetime | None = None) -> Any:

@@ -65,7 +65,7 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "finding": {"errors", "importers"},
     "bulk": LOW,
     "matching": LOW | {"catalog", "importers"},
-    "linking": LOW | {"importers"},
+    "linking": LOW | {"importers", "writing"},
     "staging": LOW | {"bulk", "prices", "importers", "linking", "matching", "parts", "writing"},
     "surveying": LOW | {"importers", "linking", "matching"},
     "dumping": LOW,
