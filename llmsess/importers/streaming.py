@@ -16,6 +16,7 @@ from typing import IO, Any
 from llmsess.importers.source import BUFFER_BYTES, MAX_LINE_BYTES
 
 SPACE = re.compile(r"[ \t\r\n\ufeff]*")
+IN_NUMBERS = ("", *"0123456789.eE+-")  # what may go on a number that ends there, or the text
 NEAR_END = 16  # characters: an error so near to the end of the buffer may be only for want of more
 
 
@@ -89,7 +90,7 @@ class _Text:
                 if self.ended or not _may_go_on(error, len(self.buffer)):
                     raise Broken(self.told(str(getattr(error, "msg", error)).lower())) from error
             else:
-                if end < len(self.buffer) or self.ended:
+                if self.ended or self.buffer[end : end + 1] not in IN_NUMBERS:
                     text = self.buffer[self.place : end]
                     self.place = end
                     return text, value
