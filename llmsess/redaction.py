@@ -12,7 +12,10 @@ from collections import Counter
 from typing import Any
 
 PATTERNS: dict[str, str] = {  # what it is: what it looks like; the group `secret`, or all of it, is masked
-    "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----",
+    "private key": (
+        r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----(?:[A-Za-z0-9+/=\s:,.\\]|-(?!-)){0,9000}"
+        r"-----END [A-Z ]{0,20}PRIVATE KEY-----"
+    ),
     "anthropic key": r"\bsk-ant-[A-Za-z0-9_-]{16,}",
     "openai key": r"\bsk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{20,}",
     "openrouter key": r"\bsk-or-v1-[0-9a-f]{32,}",

@@ -43,8 +43,11 @@ def _is_sample(record: dict[str, Any]) -> bool:
 
 def is_part(head: Head) -> bool:
     """Return whether a member of an archive is no sample but about the whole run."""
-    return any("eval" in record and ("plan" in record or "version" in record) for record in head.objects) or any(
-        {"id", "epoch", "target"} <= record.keys() and "messages" not in record for record in head.objects
+    return any(
+        ("eval" in record and ("plan" in record or "version" in record))
+        or {"scorer", "samples"} <= record.keys()
+        or ({"id", "epoch", "target"} <= record.keys() and "messages" not in record)
+        for record in head.objects
     )
 
 
