@@ -64,6 +64,13 @@ _ABOVE = """
         UNION SELECT m.parent_id FROM above a JOIN messages m ON m.id = a.id WHERE m.parent_id IS NOT NULL
     ) SELECT m.id, m.session_id FROM above a JOIN messages m ON m.id = a.id WHERE m.session_id <> ?
 """
+_SESSIONS_ABOVE = """
+    WITH RECURSIVE above (id) AS (
+        SELECT parent_session_id FROM sessions WHERE id = ? AND parent_session_id IS NOT NULL
+        UNION SELECT s.parent_session_id FROM above a JOIN sessions s ON s.id = a.id
+        WHERE s.parent_session_id IS NOT NULL
+    ) SELECT id FROM above
+"""
 _HELD = """
     SELECT b.sha256, b.media_type, b.data FROM message_blobs mb JOIN blobs b ON b.id = mb.blob_id
     WHERE mb.message_id = ? ORDER BY mb.position
@@ -77,7 +84,7 @@ def rows(chosen: list[int], masked: Masked, *, everything: bool) -> Iterator[Row
     """
     yield {"type": "llmsess", "version": VERSION}
     others = {} if everything else _others(chosen)
-    wanted = sorted({*chosen, *others})
+    wanted = _in_order({*chosen, *others})
     for kind, table in _NAMED.items():
         yield from _named(kind, table, None if everything else wanted, masked)
     seen: set[str] = set()
@@ -87,11 +94,22 @@ def rows(chosen: list[int], masked: Masked, *, everything: bool) -> Iterator[Row
         yield from _messages(ids, masked, seen)
 
 
+def _in_order(ids: set[int]) -> list[int]:
+    """Return sessions in an order that is the same wherever they lie: by their start, then by uuid."""
+    sql = (
+        "SELECT s.id FROM json_each(?) w JOIN sessions s ON s.id = w.value ORDER BY coalesce(s.started_at, ''), s.uuid"
+    )
+    return [row[0] for row in database.execute_sql(sql, (dump_json(sorted(ids)),)).fetchall()]
+
+
 def _others(chosen: list[int]) -> dict[int, set[int]]:
-    """Return the messages of other sessions that the chosen ones hang on, by session."""
+    """Return the messages of other sessions that the chosen ones hang on, by session; those above have perhaps none."""
     found: dict[int, set[int]] = {}
     known = set(chosen)
     for session_id in chosen:
+        for (above,) in database.execute_sql(_SESSIONS_ABOVE, (session_id,)).fetchall():
+            if above not in known:
+                found.setdefault(above, set())
         for message_id, owner in database.execute_sql(_ABOVE, (session_id,) * 3).fetchall():
             if owner not in known:
                 found.setdefault(owner, set()).add(message_id)
@@ -107,7 +125,9 @@ def _named(kind: str, table: Any, wanted: list[int] | None, masked: Masked) -> I
         used = f"WHERE id IN (SELECT {kind}_id FROM sessions WHERE id IN ({of})"
         used += f" UNION SELECT model_id FROM messages WHERE session_id IN ({of}))" if kind == "model" else ")"
     values = () if wanted is None else (dump_json(wanted),)
-    for row in database.execute_sql(f"SELECT {', '.join(names)} FROM {name} {used} ORDER BY id", values).fetchall():
+    for row in database.execute_sql(
+        f"SELECT {', '.join(names)} FROM {name} {used} ORDER BY created_at, uuid", values
+    ).fetchall():
         yield {"type": kind} | masked(_told(names, row, json_columns(table)))
 
 
@@ -115,7 +135,8 @@ def _session(row_id: int, masked: Masked, *, partial: bool) -> Row:
     cursor = database.execute_sql(_SESSION, (row_id,))
     told = _told([column[0] for column in cursor.description], cursor.fetchone(), json_columns(Session))
     if partial:
-        return {"type": "session", "uuid": told["uuid"], "partial": True}
+        kept = ("uuid", "source", "external_id", "parent_session", "relation", "started_at")
+        return {"type": "session"} | {name: told[name] for name in kept if name in told} | {"is_partial": True}
     sql = "SELECT tag FROM session_tags WHERE session_id = ? ORDER BY tag"
     tags = [row[0] for row in database.execute_sql(sql, (row_id,)).fetchall()]
     row: Row = {"type": "session"} | masked(told) | ({"tags": masked(tags)} if tags else {})

@@ -13,8 +13,9 @@ from llmsess.errors import InvalidInput, NotFound, Unrecognised
 from llmsess.importers.base import Importer
 from llmsess.importers.source import Source, is_archive, members
 
-IN_ARCHIVES = (".json", ".jsonl", ".gz", ".md")
-IN_FOLDERS = (*IN_ARCHIVES, ".zip", ".eval", ".db", ".sqlite")
+IN_ARCHIVES = (".json", ".jsonl", ".ndjson", ".gz", ".md", ".txt", ".log")  # endings of files worth a look
+ARCHIVES = (".zip", ".eval")
+IN_FOLDERS = (*IN_ARCHIVES, *ARCHIVES, ".db", ".sqlite", ".sqlite3")
 
 
 @dataclass
@@ -76,7 +77,8 @@ def _inside(path: Path, made: Plan) -> Iterator[Source]:
         except InvalidInput as error:
             made.unreadable.append((str(path), error.message))
             return
-        yield from (Source(path.absolute(), name) for name in names if name.endswith(IN_ARCHIVES))
+        made.skipped += [f"{path}/{name}" for name in names if name.lower().endswith(ARCHIVES)]
+        yield from (Source(path.absolute(), name) for name in names if name.lower().endswith(IN_ARCHIVES))
         return
     for file in _files(path, made):
         if is_archive(file):
@@ -91,16 +93,22 @@ def _files(folder: Path, made: Plan) -> list[Path]:
 
     found = []
     for parent, _, names in os.walk(folder, onerror=unreadable):
-        files = (Path(parent, name) for name in names if name.endswith(IN_FOLDERS))
+        files = (Path(parent, name) for name in names if name.lower().endswith(IN_FOLDERS))
         found += [file for file in files if os.path.isfile(file)]
     return sorted(found)
 
 
 def _of_file(source: Source, wanted: Importer | None) -> Importer:
     """Return the importer for a file that was named: the wanted one, unless the file is plainly of another format."""
-    looked_at = _looked_at(source)
+    try:
+        looked_at = _looked_at(source)
+    except InvalidInput as error:
+        raise Unrecognised(error.message, hint=error.hint) from error
     if wanted is None:
         if looked_at is None:
+            several = ", ".join(importers.fitting(source))
+            if several:
+                raise Unrecognised(f"{source.path} may be of several formats: {several}", hint="name the one it is")
             found = importers.describe(source.head())
             raise Unrecognised(f"{source.path} has no format that is known: {found}", hint="llmsess import --formats")
         return looked_at
@@ -113,7 +121,7 @@ def _looked_at(source: Source) -> Importer | None:
     try:
         return importers.detect(source)
     except OSError as error:
-        raise InvalidInput(f"{source.name} cannot be read: {error}") from error
+        raise InvalidInput(f"{source.name} cannot be read: {error.strerror or error}") from error
 
 
 # Places

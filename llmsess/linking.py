@@ -7,6 +7,8 @@ from collections.abc import Iterator, Set
 
 from llmsess.db import database
 from llmsess.importers.base import TitleRecord
+from llmsess.matching import family, line_of
+from llmsess.models import dump_json
 from llmsess.writing import collect, held_by
 
 WAITING = "waiting for its session: "  # begins the problem of a title whose session has not come; the title follows
@@ -53,17 +55,10 @@ _ORPHANS = """
     )
 """
 _TWINS = """
-    WITH RECURSIVE above (id) AS (
-        SELECT parent_session_id FROM sessions WHERE id = :session
-        UNION SELECT s.parent_session_id FROM above a JOIN sessions s ON s.id = a.id
-        WHERE s.parent_session_id IS NOT NULL
-    ), below (id) AS (
-        SELECT :session UNION SELECT s.id FROM below b JOIN sessions s ON s.parent_session_id = b.id
-    )
-    SELECT kept.id, gone.id FROM below b CROSS JOIN messages gone ON gone.session_id = b.id
-    CROSS JOIN messages kept ON kept.external_id = gone.external_id
-    WHERE kept.session_id IN (SELECT id FROM above) AND kept.id <> gone.id AND kept.role = gone.role
-    AND kept.content = gone.content AND gone.external_id IS NOT NULL ORDER BY gone.position
+    SELECT a.id, a.session_id, b.id, b.session_id FROM json_each(:family) f
+    CROSS JOIN messages a ON a.session_id = f.value CROSS JOIN messages b ON b.external_id = a.external_id
+    WHERE b.session_id IN (SELECT value FROM json_each(:family)) AND a.id < b.id AND a.role = b.role
+    AND a.content = b.content AND coalesce(a.tool_text, '') = coalesce(b.tool_text, '') ORDER BY a.position
 """
 _REFERENCES = (("messages", "parent_id"), ("sessions", "head_id"), ("import_records", "message_id"),
                ("session_snapshots", "head_id"), ("annotations", "message_id"), ("calls", "message_id"))  # fmt: skip
@@ -102,13 +97,23 @@ def link(source: str) -> Iterator[tuple[int, str]]:
 
 
 def _unite(session: int) -> None:
-    """Make one of messages that a session repeats of those above it, which came when the two were not related yet."""
-    for kept, gone in database.execute_sql(_TWINS, {"session": session}).fetchall():
+    """Make one of messages that related sessions have twice, for they came when nothing told that they are related.
+
+    It stays with the session that stands above the other, else with the one that came first.
+    """
+    related = sorted(family(session))
+    depth = {one: len(line_of(one)) for one in related}
+    gone: set[int] = set()
+    for first, here, second, there in database.execute_sql(_TWINS, {"family": dump_json(related)}).fetchall():
+        if here == there or first in gone or second in gone:
+            continue
+        kept, left_over = (second, first) if depth[there] < depth[here] else (first, second)
         for table, column in _REFERENCES:
-            database.execute_sql(f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {column} = ?", (kept, gone))
-        left = held_by(str(gone))
-        database.execute_sql("DELETE FROM messages WHERE id = ?", (gone,))
-        collect(left)
+            database.execute_sql(f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {column} = ?", (kept, left_over))
+        held = held_by(str(left_over))
+        database.execute_sql("DELETE FROM messages WHERE id = ?", (left_over,))
+        collect(held)
+        gone.add(left_over)
 
 
 def is_above(message: int, other: int) -> bool:
@@ -176,7 +181,7 @@ def _give_waiting_titles(source: str) -> None:
         session = _session_of_message(source, target) or _session_named(source, target)
         if session is not None:
             database.execute_sql(
-                "UPDATE sessions SET title = ? WHERE source = ? AND external_id = ?",
+                "UPDATE sessions SET title = ?1, imported_title = ?1 WHERE source = ?2 AND external_id = ?3",
                 (problem.removeprefix(WAITING), source, session),
             )
             database.execute_sql("UPDATE import_records SET problem = NULL WHERE id = ?", (row_id,))

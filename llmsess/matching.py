@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from llmsess.importers.base import (
     Item,
     MessageRecord,
     SessionRecord,
+    Whole,
 )
 from llmsess.importers.source import Source
 from llmsess.models import LanguageModel, dump_json, now, time_text
@@ -47,6 +48,12 @@ class SourceReport:
             self.unknown += 1
             self.add_problem(line, f'unknown block "{kind}": kept as it is')
 
+    def add_left_out(self, whole: Whole) -> None:
+        """Count what could not be taken along of a conversation."""
+        for problem in whole.problems:
+            self.unknown += 1
+            self.add_problem(whole.record.line, problem)
+
     def add_problem(self, line: int, message: str) -> None:
         if len(self.problems) < PROBLEMS_KEPT:
             self.problems.append((line, message))
@@ -64,6 +71,8 @@ class ImportFile:
         self.repeated: set[int] = set()  # of other files, whose messages this one repeats
         self.deleted: set[str] = set()  # sessions that a person deleted here
         self.told: set[str] = set()  # titles of this file
+        self.newer: set[int] = set()  # sessions of which the file has a later version than we have
+        self.older: set[int] = set()  # likewise, an earlier one
         self.became: set[str] = set()  # what the messages since the last whole conversation became
         self.unknown: list[str] = []  # likewise, their blocks that no one understood
         self.heads: dict[int, str] = {}  # session: external id of the message it stands at, until that has come
@@ -119,9 +128,17 @@ class Known:
     output_tokens: int | None
 
     @property
-    def extent(self) -> tuple[int, int | None]:
-        """Return how long it is, and its output tokens: a message that comes again with more of either is newer."""
-        return self.length, self.output_tokens
+    def extent(self) -> Extent:
+        """Return how much it says: a message that comes again with more is newer."""
+        return Extent(self.length, self.opening, self.output_tokens)
+
+
+class Extent(NamedTuple):
+    """How much a message says: its characters, how it begins, its output tokens."""
+
+    length: int
+    opening: str
+    output_tokens: int | None
 
 
 @dataclass(slots=True)
@@ -136,30 +153,74 @@ class Growth:
     title: str | None
     latest: str
     earliest: str | None
+    imported_title: str | None = None
+    source_updated_at: str | None = None
+    partial: bool = False
     model_id: int | None = None  # of the newest reply in the chunk
     dirty: bool = False
 
 
 _GROWTH = """
-    SELECT s.external_id, s.id, s.head_id, s.next_sequence, s.status = 'deleted',
-        s.head_id IS NULL OR m.external_id IS NOT NULL, s.title, s.last_activity_at, s.started_at
+    SELECT s.external_id, s.id, s.head_id, s.next_sequence, s.status = 'deleted' AND s.is_partial IS NULL,
+        s.head_id IS NULL OR m.external_id IS NOT NULL, s.title, s.last_activity_at, s.started_at, s.imported_title,
+        s.source_updated_at, s.is_partial
     FROM sessions s LEFT JOIN messages m ON m.id = s.head_id
 """
 
 
 def find_same(
-    record: MessageRecord, candidates: list[Known], session_id: int | None, logged: dict[int, Logged]
+    record: MessageRecord,
+    candidates: list[Known],
+    session_id: int | None,
+    logged: dict[int, Logged],
+    family: Callable[[int], frozenset[int]],
 ) -> Known | None:
-    """Return the message we have that the record is: of its session, or equal, or what its line became before."""
+    """Return the message we have that the record is: of its session, or equal, or what its line became before.
+
+    `family` returns the sessions that are related to one.
+    """
     for known in candidates:
         if known.session_id == session_id:
             return known
     this = (record.role, record.weight, record.opening)
     for known in candidates:
-        if (known.role, known.length, known.opening) == this and (not record.kin or are_kin(known, session_id)):
+        related = not record.kin or (session_id is not None and known.session_id in family(session_id))
+        if (known.role, known.length, known.opening) == this and related:
             return known
     before = logged.get(record.records[0].line) if record.records else None
     return next((known for known in candidates if before and known.id == before.message_id), None)
+
+
+_STEPS = (  # from a session to those it is related to: one above or below it, also one that is not there yet
+    "s.id = f.parent",
+    "s.parent_session_id = f.id",
+    "s.source = f.source AND s.external_id = f.named",
+    "s.source = f.source AND s.parent_external_id = f.external_id",
+    "s.source = f.source AND s.parent_external_id = f.named",
+)
+_COLUMNS = "s.id, s.parent_session_id, s.source, s.external_id, s.parent_external_id"
+_FAMILY = f"""
+    WITH RECURSIVE family (id, parent, source, external_id, named) AS (
+        SELECT {_COLUMNS} FROM sessions s WHERE s.id = ?
+        {" ".join(f"UNION SELECT {_COLUMNS} FROM family f JOIN sessions s ON {step}" for step in _STEPS)}
+    ) SELECT id FROM family
+"""
+_ABOVE = f"""
+    WITH RECURSIVE family (id, parent, source, external_id, named) AS (
+        SELECT {_COLUMNS} FROM sessions s WHERE s.id = ?
+        {" ".join(f"UNION SELECT {_COLUMNS} FROM family f JOIN sessions s ON {_STEPS[i]}" for i in (0, 2))}
+    ) SELECT id FROM family
+"""
+
+
+def family(session_id: int) -> frozenset[int]:
+    """Return the sessions that are related to one by forks and sub-agents, itself among them."""
+    return frozenset(row[0] for row in database.execute_sql(_FAMILY, (session_id,)).fetchall())
+
+
+def line_of(session_id: int) -> frozenset[int]:
+    """Return a session and those it descends from."""
+    return frozenset(row[0] for row in database.execute_sql(_ABOVE, (session_id,)).fetchall())
 
 
 def whole(became: set[str]) -> str:
@@ -173,31 +234,20 @@ def dispositions(record: MessageRecord, disposition: str) -> Iterator[tuple[Inpu
         yield part, "merged" if i and disposition == "imported" else disposition
 
 
-def disposition(record: MessageRecord, before: tuple[int, int | None] | None) -> str:
-    """Return what a message becomes; `before` is how long the one we have is, and its output tokens, None for none."""
+def disposition(record: MessageRecord, before: Extent | None, *, newer: bool = False, older: bool = False) -> str:
+    """Return what a message becomes; `before` is what we have of it, None for nothing.
+
+    Of a newer version of its conversation whatever differs replaces it, of an older one nothing; else what is longer.
+    """
     if before is None:
         return "imported"
-    length, output_tokens = before
-    grown = (record.usage.output_tokens or 0) > (output_tokens or 0)
-    return "merged" if record.weight > length or (grown and record.weight >= length) else "duplicate"
-
-
-_KIN = """
-    WITH RECURSIVE above (id, parent, source, named) AS (
-        SELECT id, parent_session_id, source, parent_external_id FROM sessions WHERE id = :of
-        UNION
-        SELECT s.id, s.parent_session_id, s.source, s.parent_external_id FROM above a JOIN sessions s ON s.id = a.parent
-        UNION
-        SELECT s.id, s.parent_session_id, s.source, s.parent_external_id FROM above a
-        JOIN sessions s ON s.source = a.source AND s.external_id = a.named
-    ) SELECT 1 FROM above WHERE id = :wanted
-"""
-
-
-def are_kin(known: Known, session_id: int | None) -> bool:
-    """Return whether a known message lies in a session that this one descends from, or the other way round."""
-    pairs = ({"of": session_id, "wanted": known.session_id}, {"of": known.session_id, "wanted": session_id})
-    return session_id is not None and any(database.execute_sql(_KIN, pair).fetchone() for pair in pairs)
+    if older:
+        return "duplicate"
+    if newer and (record.weight, record.opening) != (before.length, before.opening):
+        return "merged"
+    grown = (record.usage.output_tokens or 0) > (before.output_tokens or 0)
+    longer = record.weight > before.length
+    return "merged" if longer or (grown and record.weight >= before.length) else "duplicate"
 
 
 _LENGTH = " + ".join(
@@ -230,9 +280,12 @@ def find_growths(source: str, external_ids: Iterable[str]) -> dict[str, Growth]:
     sql = f"{_GROWTH} WHERE s.source = ? AND s.external_id IN (SELECT value FROM json_each(?))"
     found = {}
     for external_id, *row in database.execute_sql(sql, (source, wanted)).fetchall():
-        row_id, head, sequence, deleted, movable, title, latest, earliest = row
+        row_id, head, sequence, deleted, movable, title, latest, earliest, imported, updated, partial = row
         told = (earliest or "") if sequence == 1 else latest  # before its first message it has only a start
-        found[external_id] = Growth(row_id, head, sequence, bool(deleted), bool(movable), title, told, earliest)
+        found[external_id] = Growth(
+            row_id, head, sequence, bool(deleted), bool(movable), title, told, earliest, imported, updated,
+            bool(partial),
+        )  # fmt: skip
     return found
 
 

@@ -210,6 +210,9 @@ class Session(Base):
     started_at = UtcDateTimeField(null=True, default=now)  # first activity; NULL: the source does not tell
     last_activity_at = UtcDateTimeField(default=now)  # last message or the start, never NULL
     ended_at = UtcDateTimeField(null=True)  # when it was closed; NULL: open
+    imported_title = TextField(null=True)  # the title an import gave last; NULL: none, or made here
+    source_updated_at = UtcDateTimeField(null=True)  # which version was imported, as its source tells; NULL: not told
+    is_partial = BooleanField(null=True)  # true: hidden, here only for messages that others hang on; NULL: whole
 
     class Meta:
         table_name = "sessions"

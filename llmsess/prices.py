@@ -189,7 +189,7 @@ def first_unpriced(reply: Message) -> bool:
     return database.execute_sql(_UNPRICED_BEFORE, before).fetchone() is None
 
 
-OFFLINE = ("echo", "scripted")  # not worth loading the catalogue for
+OFFLINE = ("echo", "scripted", "copilot")  # no price by the token: not worth loading the catalogue for
 _CATALOGUE_NAMES = {"gemini": "google", "xai": "x-ai"}
 
 

@@ -11,37 +11,38 @@ import re
 from collections import Counter
 from typing import Any
 
+BEGINNING = r"(?:(?<![A-Za-z0-9_])|(?<=\\[nrtbf]))"  # of a word, also behind an escape of JSON; {B} below
 PATTERNS: dict[str, str] = {  # what it is: what it looks like; the group `secret`, or all of it, is masked
     "private key": (
         r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----(?:[A-Za-z0-9+/=\s:,.\\]|-(?!-)){0,9000}"
         r"-----END [A-Z ]{0,20}PRIVATE KEY-----"
     ),
-    "anthropic key": r"\bsk-ant-[A-Za-z0-9_-]{16,}",
-    "openai key": r"\bsk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{20,}",
-    "openrouter key": r"\bsk-or-v1-[0-9a-f]{32,}",
-    "aws key id": r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b",
-    "github token": r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,})",
-    "gitlab token": r"\bgl(?:pat|ptt|dt|rt|cbt)-[A-Za-z0-9_-]{20,}",
-    "slack token": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
+    "anthropic key": r"{B}sk-ant-[A-Za-z0-9_-]{16,}",
+    "openai key": r"{B}sk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{20,}",
+    "openrouter key": r"{B}sk-or-v1-[0-9a-f]{32,}",
+    "aws key id": r"{B}(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b",
+    "github token": r"{B}(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,})",
+    "gitlab token": r"{B}gl(?:pat|ptt|dt|rt|cbt)-[A-Za-z0-9_-]{20,}",
+    "slack token": r"{B}xox[abeoprs]-[A-Za-z0-9-]{10,}",
     "slack webhook": r"https://hooks\.slack\.com/services/[A-Za-z0-9/]{20,}",
-    "google key": r"\bAIza[A-Za-z0-9_-]{35}",
-    "google oauth token": r"\bya29\.[A-Za-z0-9_-]{20,}",
-    "stripe key": r"\b(?:sk|rk|pk|whsec)_(?:live_|test_)?[A-Za-z0-9]{20,}",
-    "hugging face token": r"\bhf_[A-Za-z0-9]{30,}",
-    "groq key": r"\bgsk_[A-Za-z0-9]{40,}",
-    "xai key": r"\bxai-[A-Za-z0-9]{40,}",
-    "npm token": r"\bnpm_[A-Za-z0-9]{36}",
-    "pypi token": r"\bpypi-[A-Za-z0-9_-]{50,}",
-    "sendgrid key": r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
-    "json web token": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{8,}",
-    "password in an address": r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{0,100}:(?P<secret>[^\s/@\"']{3,200})@",
-    "bearer token": r"(?i)\bbearer\s+(?P<secret>[A-Za-z0-9._~+/-]{16,}=*)",
+    "google key": r"{B}AIza[A-Za-z0-9_-]{35}",
+    "google oauth token": r"{B}ya29\.[A-Za-z0-9_-]{20,}",
+    "stripe key": r"{B}(?:sk|rk|pk|whsec)_(?:live_|test_)?[A-Za-z0-9]{20,}",
+    "hugging face token": r"{B}hf_[A-Za-z0-9]{30,}",
+    "groq key": r"{B}gsk_[A-Za-z0-9]{40,}",
+    "xai key": r"{B}xai-[A-Za-z0-9]{40,}",
+    "npm token": r"{B}npm_[A-Za-z0-9]{36}",
+    "pypi token": r"{B}pypi-[A-Za-z0-9_-]{50,}",
+    "sendgrid key": r"{B}SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
+    "json web token": r"{B}eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{8,}",
+    "password in an address": r"{B}[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{0,100}:(?P<secret>[^\s/@\"']{3,200})@",
+    "bearer token": r"(?i){B}bearer\s+(?P<secret>[A-Za-z0-9._~+/-]{16,}=*)",
     "assigned secret": (
-        r"(?i)\b[A-Z0-9_.-]{0,40}(?:api[_-]?key|secret|token|passw(?:or)?d|access[_-]?key)[A-Z0-9_]{0,20}"
+        r"(?i){B}[A-Z0-9_.-]{0,40}(?:api[_-]?key|secret|token|passw(?:or)?d|access[_-]?key)[A-Z0-9_]{0,20}"
         r"[\"']?\s{0,3}(?:=|:|=>)\s{0,3}[\"']?(?P<secret>[^\s\"',;{}()<>]{8,200})"
     ),
 }
-_COMPILED = {name: re.compile(pattern) for name, pattern in PATTERNS.items()}
+_COMPILED = {name: re.compile(pattern.replace("{B}", BEGINNING)) for name, pattern in PATTERNS.items()}
 
 
 class Redactor:

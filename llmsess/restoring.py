@@ -11,7 +11,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmsess import bulk, linking, texts
 from llmsess.db import database
@@ -26,11 +26,12 @@ from llmsess.rowchecks import checked, checked_uuid
 from llmsess.rows import insert_row
 
 FORMAT = "llmsess"
+EPOCH = "1970-01-01T00:00:00.000000Z"  # the activity of a session of which nothing is known
 Values = dict[str, Any]
 _KNOWN = "SELECT uuid, id FROM {} WHERE uuid IN (SELECT value FROM json_each(?))"
-_MESSAGES = "SELECT uuid, id, position FROM messages WHERE uuid IN (SELECT value FROM json_each(?))"
+_MESSAGES = "SELECT uuid, id, position, parent_id FROM messages WHERE uuid IN (SELECT value FROM json_each(?))"
 _SESSIONS = """
-    SELECT s.uuid, s.id, s.status, s.head_id, s.last_activity_at, s.next_sequence, s.source FROM sessions s WHERE {}
+    SELECT s.uuid, s.id, s.status, s.head_id, s.last_activity_at, s.next_sequence, s.is_partial FROM sessions s WHERE {}
 """
 _HEADS = """
     UPDATE sessions SET head_id = (SELECT m.id FROM restored_heads h JOIN messages m ON m.uuid = h.uuid
@@ -83,6 +84,7 @@ def _link(report: SourceReport) -> None:
     moved = set()
     for child, parent, session, uuid in database.execute_sql(_PARENTS).fetchall():
         if parent is None or linking.is_above(child, parent):
+            report.unknown += 1
             report.add_problem(0, f"the parent {uuid[:32]} of a message is not there: it stays a root")
         else:
             database.execute_sql("UPDATE messages SET parent_id = ? WHERE id = ?", (parent, child))
@@ -92,9 +94,8 @@ def _link(report: SourceReport) -> None:
 
 
 def survey(
-    source: Source, importer: Importer, report: SourceReport, on_chunk: Callable[[], None] = lambda: None,
-    *, undelete: bool = False,
-) -> None:  # fmt: skip
+    source: Source, importer: Importer, report: SourceReport, on_chunk: Callable[[], None] = lambda: None
+) -> None:
     """Count in the report what an import of the file would make of each row."""
     tables = {"project": "projects", "model": "models", "session": "sessions", "message": "messages"}
     for items in chunks(importer.read(source)):
@@ -137,15 +138,23 @@ class _State:
         self.pieces: dict[str, bytes] = {}  # of attachments that come in several lines
 
 
+class _Place(NamedTuple):
+    """Where a message stands."""
+
+    id: int
+    position: int
+    parent_id: int | None
+
+
 class _Owner:
     """A session while its rows are entered."""
 
     def __init__(
-        self, row_id: int, status: str, head: int | None, latest: str, next_sequence: int, source: str | None = None
+        self, row_id: int, status: str, head: int | None, latest: str, next_sequence: int, partial: bool | None = None
     ) -> None:
         self.id, self.status, self.head, self.latest, self.next_sequence = row_id, status, head, latest, next_sequence
         self.is_new = False
-        self.is_tombstone = status == "deleted" and source is not None  # a person deleted it here
+        self.is_tombstone = status == "deleted" and not partial  # a person deleted it here
 
 
 class _Chunk:
@@ -159,7 +168,7 @@ class _Chunk:
         self.owners = self._owners(list(named), [row.values for row in rows if row.kind == "session"])
         wanted = [row.values.get(key) for row in messages for key in ("uuid", "parent")]
         found = database.execute_sql(_MESSAGES, (dump_json([uuid for uuid in wanted if isinstance(uuid, str)]),))
-        self.messages = {uuid: (row_id, position) for uuid, row_id, position in found.fetchall()}
+        self.messages = {row[0]: _Place(*row[1:]) for row in found.fetchall()}
         self.next_id = bulk.next_id("messages")
         self.staged: list[Values] = []
         self.after: list[tuple[int, list[str], list[Values]]] = []  # messages whose attachments and ledger follow
@@ -236,11 +245,14 @@ class _Chunk:
         self.state.report.sessions += 1
         uuid = checked_uuid(values.get("uuid"))
         owner = self.owners.get(uuid)
-        if values.get("partial") is True:
-            if owner is None:
-                self.owners[uuid] = self.make({"uuid": uuid, "status": "deleted", "session_type": "single"})
-            return "duplicate" if owner else "imported"
         given = checked(Session, values) | self.refers(values)
+        if given.get("is_partial"):
+            given |= {"status": "deleted", "last_activity_at": given.get("started_at") or EPOCH}
+            if owner is None:
+                owner = self.owners[uuid] = self.make(given)
+                self.aside(owner, values, is_later=True)
+                return "imported"
+            return "duplicate"
         if owner is None:
             self.owners[uuid] = self.make(given)
             became = "imported"
@@ -265,12 +277,14 @@ class _Chunk:
 
     def make(self, given: Values) -> _Owner:
         row_id = _insert(Session, given)
-        owner = _Owner(row_id, str(given.get("status", "active")), None, str(given.get("last_activity_at", "")), 1)
+        status, latest = str(given.get("status", "active")), str(given.get("last_activity_at", ""))
+        owner = _Owner(row_id, status, None, latest, 1, given.get("is_partial"))
         owner.is_new = True
         return owner
 
     def update(self, owner: _Owner, given: Values) -> str:
         fixed = ("uuid",) if owner.status == "deleted" else ("uuid", "source", "external_id")
+        given = {"is_partial": None} | given if owner.status == "deleted" else given
         kept = {name: value for name, value in given.items() if name not in fixed}
         names = ", ".join(f"{name} = ?" for name in kept)
         stored = [dump_json(value) if name in ("metadata", "parameters") else value for name, value in kept.items()]
@@ -301,17 +315,12 @@ class _Chunk:
         if str(values["session"]) in self.state.left:
             return "ignored"
         if given["uuid"] in self.messages or self.is_imported(owner, given):
+            self.hang(self.messages[given["uuid"]], values)
             return "duplicate"
         row_id, self.next_id = self.next_id, self.next_id + 1
-        parent, given["position"] = values.get("parent"), 1
-        if isinstance(parent, str):
-            if parent in self.messages:
-                given["parent_id"], above = self.messages[parent]
-                given["position"] = above + 1
-            else:
-                sql = "INSERT INTO restored_parents VALUES (?, ?)"
-                database.execute_sql(sql, (row_id, texts.clean(parent)))
-        self.messages[given["uuid"]] = row_id, given["position"]
+        above = self.hang(_Place(row_id, 1, None), values)
+        given |= {"position": above.position + 1 if above else 1} | ({"parent_id": above.id} if above else {})
+        self.messages[given["uuid"]] = _Place(row_id, given["position"], given.get("parent_id"))
         if not owner.is_new or given["sequence_number"] < owner.next_sequence:
             given["sequence_number"] = owner.next_sequence
         owner.next_sequence = given["sequence_number"] + 1
@@ -330,14 +339,24 @@ class _Chunk:
             self.after.append((row_id, held, calls))
         return "imported"
 
+    def hang(self, place: _Place, values: Values) -> _Place | None:
+        """Return the parent of a message that has none yet, None where it has or it is still to come."""
+        parent = values.get("parent")
+        if not isinstance(parent, str) or place.parent_id is not None:
+            return None
+        if parent in self.messages and place.id == self.next_id - 1:  # a new one, which is not entered yet
+            return self.messages[parent]
+        database.execute_sql("INSERT INTO restored_parents VALUES (?, ?)", (place.id, texts.clean(parent)))
+        return None
+
     def is_imported(self, owner: _Owner, given: Values) -> bool:
         """Return whether a message was imported here too, from the same source."""
         if owner.is_new or "external_id" not in given:
             return False
-        sql = "SELECT id, position FROM messages WHERE session_id = ? AND external_id = ?"
+        sql = "SELECT id, position, parent_id FROM messages WHERE session_id = ? AND external_id = ?"
         row = database.execute_sql(sql, (owner.id, given["external_id"])).fetchone()
         if row is not None:
-            self.messages[given["uuid"]] = row
+            self.messages[given["uuid"]] = _Place(*row)
         return row is not None
 
     def write(self) -> None:

@@ -6,13 +6,18 @@ from typing import Any
 
 from peewee import BooleanField, CharField, DoubleField, Field, IntegerField, JSONField, TextField
 
-from llmsess import door, parts, texts
+from llmsess import door, listing, parts, texts
 from llmsess.dumping import columns
 from llmsess.errors import InvalidInput
 from llmsess.importers.reading import number_or_none
-from llmsess.models import Message, UtcDateTimeField, time_text
+from llmsess.models import Message, Session, UtcDateTimeField, time_text
 
 Values = dict[str, Any]
+SESSION_WORDS = {
+    "session_type": door.SESSION_TYPES,
+    "status": (*listing.STATUSES, "deleted"),
+    "relation": ("fork", "restore", "subagent", "resume"),
+}
 
 
 def checked_uuid(value: Any) -> str:
@@ -34,6 +39,10 @@ def checked(table: Any, values: Values) -> Values:
         raise InvalidInput(f"a row without its {missing[0]}")
     if table is Message:
         _check_message(found)
+    elif table is Session:
+        for name, words in SESSION_WORDS.items():
+            if name in found:
+                door.one_of(words)(found[name], name)
     return found
 
 

@@ -9,17 +9,15 @@ file repeats another's lines; unrelated files may use the same ids). A message w
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Callable
 from typing import Any
 
-from llmsess import bulk, linking, prices, texts
+from llmsess import bulk, linking, texts
 from llmsess.db import database
 from llmsess.importers.base import (
     Bad,
     Ignored,
     Importer,
-    InputRecord,
     Item,
     MessageRecord,
     SessionRecord,
@@ -28,46 +26,38 @@ from llmsess.importers.base import (
     chunks,
 )
 from llmsess.importers.source import Source
+from llmsess.ledger import Ledger
 from llmsess.matching import (
     Growth,
     ImportFile,
     Known,
     SourceReport,
     disposition,
-    dispositions,
+    family,
     find_growths,
     find_known,
     find_same,
-    logged_lines,
+    line_of,
     whole,
 )
 from llmsess.models import Message, dump_json, new_uuid, time_text
+from llmsess.recordvalues import REPLACED, message_values, session_values
 from llmsess.rows import update_row
 from llmsess.writing import TITLE_CHARACTERS, collect, held_by, keep_attachments
 
-MAX_ERROR_CHARACTERS = 300
 _TAGGED = re.compile(r"\A\s*(?:<([a-z-]+)>.*?</\1>\s*)+", re.DOTALL)  # what a harness puts before a prompt
 
-_REPLACED = (
-    "reasoning", "tool_text", "parts", "content_sha256", "reasoning_sha256", "tool_text_sha256", "model_id",
-    "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "usage", "cost",
-    "cost_source", "latency_ms", "ttft_ms", "finish_reason", "error", "metadata",
-)  # fmt: skip
-_LOG = """
-    INSERT INTO import_records (source_id, line, external_id, message_id, disposition, problem, raw_record)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
-_MENDED = "DELETE FROM import_records WHERE source_id = ? AND line = ? AND disposition = 'bad'"
 _NEW_SESSION = (
-    "id", "uuid", "title", "session_type", "status", "source", "external_id", "project_id", "model_id", "system_prompt",
-    "parent_external_id", "relation", "metadata", "next_sequence", "total_messages", "total_input_tokens",
-    "total_cached_input_tokens", "total_cache_write_tokens", "total_output_tokens", "total_cost", "unpriced_messages",
-    "started_at", "last_activity_at",
+    "id", "uuid", "title", "imported_title", "session_type", "status", "source", "external_id", "project_id",
+    "model_id", "system_prompt", "parent_external_id", "relation", "metadata", "next_sequence", "total_messages",
+    "total_input_tokens", "total_cached_input_tokens", "total_cache_write_tokens", "total_output_tokens", "total_cost",
+    "unpriced_messages", "started_at", "last_activity_at",
 )  # fmt: skip
 _MAKE = f"INSERT INTO sessions ({', '.join(_NEW_SESSION)}) VALUES ({', '.join('?' * len(_NEW_SESSION))})"
 _GROW = """
-    UPDATE sessions SET head_id = ?, next_sequence = ?, title = ?, model_id = coalesce(?, model_id), started_at = ?,
-    last_activity_at = coalesce(nullif(?, ''), last_activity_at) WHERE id = ?
+    UPDATE sessions SET head_id = ?, next_sequence = ?, title = ?, imported_title = ?, source_updated_at = ?,
+    model_id = coalesce(?, model_id), started_at = ?, last_activity_at = coalesce(nullif(?, ''), last_activity_at)
+    WHERE id = ?
 """
 
 
@@ -108,10 +98,9 @@ class _Chunk:
         self.growths = find_growths(file.format, named)
         self.made: list[tuple[Any, ...]] = []
         self.staged: list[dict[str, Any]] = []
-        self.ledger: list[tuple[Any, ...]] = []
+        self.families: dict[int, frozenset[int]] = {}
+        self.ledger = Ledger(file, items)
         self.attachments: list[tuple[int, MessageRecord]] = []
-        self.logged = logged_lines(file.id, items)
-        self.mended: list[tuple[int, int]] = []
         self.next_id = bulk.next_id("messages")
         self.next_session_id = bulk.next_id("sessions")
 
@@ -124,8 +113,9 @@ class _Chunk:
             elif isinstance(item, TitleRecord):
                 self.title(item)
             elif isinstance(item, Whole):
-                self.log(item.record, whole(self.file.became), None, None)
+                self.ledger.log(item.record, whole(self.file.became), None, None)
                 self.file.report.add_unknown(item.record.line, self.file.unknown)
+                self.file.report.add_left_out(item)
                 self.file.became.clear()
                 self.file.unknown.clear()
             elif isinstance(item, (Ignored, Bad)):
@@ -133,14 +123,14 @@ class _Chunk:
         self.write()
 
     def other(self, item: Ignored | Bad) -> None:
-        self.log(item.record, "bad" if isinstance(item, Bad) else "ignored", None, item.problem)
+        self.ledger.log(item.record, "bad" if isinstance(item, Bad) else "ignored", None, item.problem)
         if item.problem:
             self.file.report.add_problem(item.record.line, item.problem)
 
     # Sessions
 
     def session(self, record: SessionRecord) -> None:
-        """Find or make the session of a record."""
+        """Find or make the session of a record, and see which version of it this is."""
         growth = self.growths.get(record.external_id)
         if growth is None:
             growth = self.growths[record.external_id] = self.make(record)
@@ -148,36 +138,43 @@ class _Chunk:
         elif growth.deleted and self.file.undelete:
             database.execute_sql("UPDATE sessions SET status = 'active' WHERE id = ?", (growth.id,))
             growth.deleted = False
+        elif growth.partial:
+            self.complete(growth, record)
         self.file.sessions.add(growth.id)
+        version, ours = record.updated_at and time_text(record.updated_at), growth.source_updated_at
+        if version and ours and version < ours:
+            self.file.older.add(growth.id)
+            return
+        if version and version != ours:
+            growth.source_updated_at, growth.dirty = version, True
+            self.file.newer.add(growth.id)
         if record.head is not None:
             self.file.heads[growth.id] = record.head
+        if record.title:
+            self.name(growth, texts.clean(record.title))
+
+    def name(self, growth: Growth, title: str) -> None:
+        """Give a session the title of its source, unless a person has given it another."""
+        if title != growth.imported_title and growth.title in (None, growth.imported_title):
+            growth.title, growth.dirty = title, True
+        growth.imported_title = title
+
+    def complete(self, growth: Growth, record: SessionRecord) -> None:
+        """Bring a session out that was hidden, for only others' messages hung on some of its own."""
+        values = session_values(self.file, record) | {"is_partial": None}
+        names = [name for name in values if name not in ("id", "uuid", "next_sequence")]
+        sql = f"UPDATE sessions SET {', '.join(f'{name} = ?' for name in names)} WHERE id = ?"
+        database.execute_sql(sql, (*(values[name] for name in names), growth.id))
+        growth.partial = False
+        self.file.became.add("imported")
 
     def make(self, record: SessionRecord) -> Growth:
         """Put a new session in line to be entered before its messages."""
         row_id, self.next_session_id = self.next_session_id, self.next_session_id + 1
-        model = self.file.model(record.model)
-        started = time_text(record.started_at) if record.started_at else None
-        title = texts.clean(record.title) if record.title else None
-        values = {
-            "id": row_id,
-            "uuid": new_uuid(),
-            "title": title,
-            "session_type": "imported",
-            "status": "active",
-            "source": self.file.format,
-            "external_id": record.external_id,
-            "project_id": self.file.project(record.project) if record.project else None,
-            "model_id": model.id if model else None,
-            "system_prompt": texts.clean(record.system_prompt) if record.system_prompt else None,
-            "parent_external_id": record.parent_external_id,
-            "relation": record.relation,
-            "metadata": dump_json(record.metadata) if record.metadata else None,
-            "next_sequence": 1,
-            "started_at": started,
-            "last_activity_at": started or self.file.mtime,  # the nearest to when it was said that is known
-        }
+        values = session_values(self.file, record) | {"id": row_id}
         self.made.append(tuple(values.get(name, 0) for name in _NEW_SESSION))
-        return Growth(row_id, None, 1, False, True, title, started or "", started)
+        title, started = values["title"], values["started_at"]
+        return Growth(row_id, None, 1, False, True, title, started or "", started, title)
 
     def growth(self, external_id: str) -> Growth:
         """Return a session of this file; one that an earlier chunk began is read again."""
@@ -190,17 +187,18 @@ class _Chunk:
         """Give a title once: a person's later renaming must survive the next import."""
         key = linking.title_key(item)
         if key in self.file.told or linking.is_told(item):
-            self.log(item.record, "duplicate", None, None)
+            self.ledger.log(item.record, "duplicate", None, None)
             return
         self.file.told.add(key)
         self.write_messages()
         external_id = linking.titled_session(self.file.format, item, self.file.sessions)
         if external_id is not None:
             growth = self.growth(external_id)
-            growth.title, growth.dirty = texts.clean(item.title), True
+            growth.title = growth.imported_title = texts.clean(item.title)
+            growth.dirty = True
         record = item.record._replace(external_id=key)
         problem = None if external_id is not None else linking.WAITING + texts.clean(item.title)
-        self.log(record, "merged", None, problem)
+        self.ledger.log(record, "merged", None, problem)
 
     # Messages
 
@@ -209,24 +207,43 @@ class _Chunk:
         growth = self.growth(record.session)
         if record.kin and self.made:
             self.write_messages()  # whose kin a session is can only be told of one that is there
-        known = find_same(record, self.known.get(record.external_id, []), growth.id, self.logged)
+            self.families.clear()
+        known = find_same(record, self.known.get(record.external_id, []), growth.id, self.ledger.before, self.family)
         if known is not None and known.session_id != growth.id:
             self.file.repeated.add(known.session_id)
         if growth.deleted:
             self.left_deleted(record)
-            self.log_all(record, "ignored", None)
+            self.ledger.log_all(record, "ignored", None)
         elif known is None:
             row_id = self.stage(record, growth)
             self.stand(growth, record, row_id)
-            self.log_all(record, "imported", row_id)
+            self.ledger.log_all(record, "imported", row_id)
         else:
-            became = disposition(record, known.extent)
+            newer, older = growth.id in self.file.newer, growth.id in self.file.older
+            became = disposition(record, known.extent, newer=newer, older=older)
             if became == "merged":
                 self.replace(record, known)
+            elif record.kin and known.session_id != growth.id and growth.id in line_of(known.session_id):
+                self.adopt(growth, record, known)
             else:
                 self.arrive(growth, known)
             self.stand(growth, record, known.id)
-            self.log_all(record, became, known.id)
+            self.ledger.log_all(record, became, known.id)
+
+    def family(self, session_id: int) -> frozenset[int]:
+        """Return the sessions related to one, as they are known in this chunk."""
+        if session_id not in self.families:
+            self.families[session_id] = family(session_id)
+        return self.families[session_id]
+
+    def adopt(self, growth: Growth, record: MessageRecord, known: Known) -> None:
+        """Give a session its own message that one that descends from it brought along first."""
+        self.write_messages()  # it may wait in this chunk
+        sql = "UPDATE messages SET session_id = ?, sequence_number = ? WHERE id = ?"
+        database.execute_sql(sql, (growth.id, growth.next_sequence, known.id))
+        known.session_id = growth.id
+        parent = self.parent(record, growth.id)
+        self.grow(growth, known.id, record, time_text(record.created_at) if record.created_at else None, parent)
 
     def stand(self, growth: Growth, record: MessageRecord, row_id: int) -> None:
         """Move the head to the message that the source says its conversation stands at; it then stays there."""
@@ -261,7 +278,7 @@ class _Chunk:
         parent = self.parent(record, growth.id)
         position = parent.position + 1 if parent else 1
         created = time_text(record.created_at) if record.created_at else None
-        values = self.content(record)
+        values = message_values(self.file, record)
         values |= {
             "id": row_id,
             "uuid": new_uuid(),
@@ -311,60 +328,19 @@ class _Chunk:
             growth.earliest = min(growth.earliest or created, created)
         if growth.title is None and record.role == "user" and record.origin != "harness":
             said = _TAGGED.sub("", record.packed.content) or record.packed.content
-            growth.title = texts.one_line(said, TITLE_CHARACTERS) or None
-
-    def content(self, record: MessageRecord) -> dict[str, Any]:
-        """Return the columns that say what a message says and what it cost, those that are NULL left out."""
-        packed, values = record.packed, {"content": record.packed.content}
-        optional: dict[str, Any] = {"reasoning": packed.reasoning, "tool_text": packed.tool_text, "parts": packed.parts}
-        model = self.file.model(record.model)
-        if model is not None:
-            optional["model_id"] = model.id
-        optional |= record.usage.fields() | {"usage": dict(record.raw_usage) if record.raw_usage else None}
-        if record.origin == "model":
-            price = prices.price(model, record.usage, at=record.created_at, reported_usd=record.cost_usd)
-            optional |= {"cost": price.cost, "cost_source": price.source, "finish_reason": record.finish_reason}
-            optional |= {"latency_ms": record.latency_ms, "ttft_ms": record.ttft_ms}
-        if record.error:
-            optional["error"] = texts.clean(record.error)[:MAX_ERROR_CHARACTERS]
-        return texts.stored(values | {name: value for name, value in optional.items() if value is not None})
+            growth.title = growth.imported_title = texts.one_line(said, TITLE_CHARACTERS) or None
 
     def replace(self, record: MessageRecord, known: Known) -> None:
         """Put the newer version of a message in the place of the older; its raw records stay."""
         self.write_messages()  # it may wait in this chunk
         left = held_by(str(known.id))
         told = {"status": "failed" if record.error else "complete", "metadata": record.metadata}
-        update_row(Message, known.id, **dict.fromkeys(_REPLACED) | self.content(record) | told)
+        update_row(Message, known.id, **dict.fromkeys(REPLACED) | message_values(self.file, record) | told)
         database.execute_sql("DELETE FROM message_blobs WHERE message_id = ?", (known.id,))
         keep_attachments(known.id, record.packed.attachments)
         collect(left)
         known.length, known.opening = record.weight, record.opening
         known.output_tokens = record.usage.output_tokens
-
-    # Ledger
-
-    def log_all(self, record: MessageRecord, disposition: str, message_id: int | None) -> None:
-        """Log the records of a message as what they became."""
-        self.file.became.add(disposition)
-        if record.packed.unknown and disposition in ("imported", "merged"):
-            if record.records:
-                self.file.report.add_unknown(record.records[0].line, record.packed.unknown)
-            else:
-                self.file.unknown += record.packed.unknown
-        for part, became in dispositions(record, disposition):
-            self.log(part, became, message_id, None)
-
-    def log(self, record: InputRecord, disposition: str, message_id: int | None, problem: str | None) -> None:
-        self.file.report.records[disposition] += 1
-        before = self.logged.get(record.line)
-        torn = before is not None and before.disposition == "bad"
-        if torn and disposition != "bad":  # it is whole now
-            self.mended.append((self.file.id, record.line))
-        elif before is not None and disposition in ("duplicate", "ignored", "bad"):
-            return
-        raw = zlib.compress(record.raw, 1) if self.file.keep_raw else None
-        named = texts.clean(record.external_id) if record.external_id else None
-        self.ledger.append((self.file.id, record.line, named, message_id, disposition, problem, raw))
 
     # Writing
 
@@ -375,6 +351,8 @@ class _Chunk:
                 growth.head_id,
                 growth.next_sequence,
                 growth.title,
+                growth.imported_title,
+                growth.source_updated_at,
                 growth.model_id,
                 growth.earliest,
                 growth.latest,
@@ -384,8 +362,7 @@ class _Chunk:
             if growth.dirty
         ]
         with database.translated():
-            database.driver_connection().executemany(_MENDED, self.mended)
-            database.driver_connection().executemany(_LOG, self.ledger)
+            self.ledger.write()
             database.driver_connection().executemany(_GROW, grown)
 
     def write_messages(self) -> None:

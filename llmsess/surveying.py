@@ -19,9 +19,11 @@ from llmsess.importers.base import (
 )
 from llmsess.importers.source import Source
 from llmsess.matching import (
+    Extent,
     SourceReport,
     disposition,
     dispositions,
+    family,
     find_growths,
     find_known,
     find_same,
@@ -37,9 +39,10 @@ def survey(
     on_chunk: Callable[[], None] = lambda: None,
     *,
     undelete: bool = False,
+    seen: dict[int, Extent] | None = None,
 ) -> None:
-    """Count in the report what an import of the file would make of each record."""
-    looking = _Survey(source, importer.NAME, report, undelete)
+    """Count in the report what an import of the file would make of each record; `seen` is what files before had."""
+    looking = _Survey(source, importer.NAME, report, undelete, {} if seen is None else seen)
     for items in chunks(importer.read(source)):
         looking.take(items)
         on_chunk()
@@ -49,10 +52,12 @@ def survey(
 class _Survey:
     """What is known of a file across its chunks."""
 
-    def __init__(self, source: Source, format: str, report: SourceReport, undelete: bool) -> None:
+    def __init__(
+        self, source: Source, format: str, report: SourceReport, undelete: bool, seen: dict[int, Extent]
+    ) -> None:
         self.format, self.report, self.undelete = format, report, undelete
         self.sessions: set[str] = set()
-        self.seen: dict[int, tuple[int, int | None]] = {}  # by hash, what messages that would be new have in them
+        self.seen = seen  # by hash, what messages that would be new have in them
         self.told: set[str] = set()  # titles that would be
         self.became_since: set[str] = set()  # what the messages since the last whole conversation would become
         self.unknown_since: list[str] = []  # likewise, their blocks that no one understood
@@ -69,8 +74,10 @@ class _Survey:
         self.logged = logged_lines(self.source_id, items)
         for item in items:
             if isinstance(item, SessionRecord):
-                if item.external_id not in self.sessions and item.external_id not in self.growths:
+                key = hash((self.format, item.external_id))
+                if key not in self.seen and item.external_id not in self.growths:
                     self.became_since.add("imported")
+                    self.seen[key] = Extent(0, "", None)
                 self.sessions.add(item.external_id)
             elif isinstance(item, MessageRecord):
                 self.report.messages += 1
@@ -83,6 +90,7 @@ class _Survey:
             elif isinstance(item, Whole):
                 self.report.records[whole(self.became_since)] += 1
                 self.report.add_unknown(item.record.line, self.unknown_since)
+                self.report.add_left_out(item)
                 self.became_since.clear()
                 self.unknown_since.clear()
             elif isinstance(item, TitleRecord):
@@ -98,13 +106,13 @@ class _Survey:
         if growth is not None and growth.deleted and not self.undelete:
             return "ignored"
         candidates = self.known.get(record.external_id, [])
-        same = find_same(record, candidates, growth.id if growth else None, self.logged)
+        same = find_same(record, candidates, growth.id if growth else None, self.logged, family)
         if same is not None:
             return disposition(record, same.extent)
-        key = hash((record.session, record.external_id))
+        key = hash((self.format, record.session, record.external_id))
         became = disposition(record, self.seen.get(key))
         if became != "duplicate":
-            self.seen[key] = (record.weight, record.usage.output_tokens)
+            self.seen[key] = Extent(record.weight, record.opening, record.usage.output_tokens)
         return became
 
     def unknown(self, item: MessageRecord) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from llmsess import finding, restoring, staging, surveying
 from llmsess.errors import InvalidInput
 from llmsess.importers.source import Meter
-from llmsess.matching import DISPOSITIONS, SourceReport
+from llmsess.matching import DISPOSITIONS, Extent, SourceReport
 
 __all__ = ["DISPOSITIONS", "ImportReport", "SourceReport", "run"]
 
@@ -65,6 +65,7 @@ def run(
     for path, message in plan.unreadable:
         report.sources.append(SourceReport(path, "unknown"))
         report.sources[-1].add_bad(message)
+    seen: dict[int, Extent] = {}  # what the files before have, in a dry run
     total, meter = sum(source.size() for source, _ in plan.sources), Meter()
 
     def on_chunk() -> None:
@@ -78,8 +79,10 @@ def run(
         try:
             own = importer.NAME == restoring.FORMAT
             if dry_run:
-                survey = restoring.survey if own else surveying.survey
-                survey(source, importer, found, on_chunk, undelete=undelete)
+                if own:
+                    restoring.survey(source, importer, found, on_chunk)
+                else:
+                    surveying.survey(source, importer, found, on_chunk, undelete=undelete, seen=seen)
             else:
                 enter = restoring.enter if own else staging.enter
                 enter(source, importer, found, on_chunk, keep_raw=keep_raw, undelete=undelete)

@@ -67,6 +67,12 @@ def test_what_is_damaged_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
     ]
     assert problems(b'[{"a": "\xff\xfe"}]') == [{"a": "\ufffd\ufffd"}]
     assert problems(b"[" + b"[" * 100_000) == ["no JSON: nested too deeply"]
+    deep, long = b"[" * 100_000 + b'"]}{["' + b"]" * 100_000, b'{"n": ' + b"9" * 5_000 + b"}"
+    found = problems(b'[{"a": 1}, ' + deep + b", " + long + b', {"a": 2}]')
+    assert found[0] == {"a": 1} and found[3] == {"a": 2}
+    assert found[1] == "no JSON: nested too deeply" and "4300 digits" in found[2]
+    assert problems(b'[{"a": 1}]\n[{"a": 2}]')[1].startswith("no JSON: more follows the document")
+    assert problems(b'[1, 2]\n{"a": 1}\n{"a": 2}') == [[1, 2], {"a": 1}, {"a": 2}]
     assert problems(b'[{"a": 1}, ' + b'{"a":' * 3_000 + b"1" + b"}" * 3_000 + b"]")[0] == {"a": 1}
     assert problems(b"[1e400, NaN, -0.0, 12345678901234567890123]")[3] == 12345678901234567890123
 
@@ -90,8 +96,8 @@ def test_streaming_gives_what_json_gives(values: list[Any], block: int, spaced: 
             return text[self.place - block : self.place]
 
     found = list(streaming.elements(Dripping(), None))  # type: ignore[arg-type]
-    assert [value for _, value in found] == json.loads(text.decode(errors="replace"))
-    assert [json.loads(piece) for piece, _ in found] == [value for _, value in found]
+    assert [value for _, value, _ in found] == json.loads(text.decode(errors="replace"))
+    assert [json.loads(piece) for piece, _, _ in found] == [value for _, value, _ in found]
 
 
 @pytest.mark.parametrize("layout", ["array", "one line", "under a key"])
@@ -208,7 +214,7 @@ def test_archives_that_are_bombs_damaged_or_locked(
     cut = archive(tmp_path / "cut.zip", a_dot_jsonl=b"".join(GOOD + b"\n" for _ in range(500)))
     data = cut.read_bytes()
     cut.write_bytes(data[: len(data) // 2])
-    with pytest.raises(errors.Unrecognised, match="no format that is known"):
+    with pytest.raises(errors.Unrecognised, match="the archive is damaged"):
         transfer.run("auto", [cut])
     broken = archive(tmp_path / "broken.zip", a_dot_jsonl=os.urandom(4_000).hex().encode())
     changed = bytearray(broken.read_bytes())

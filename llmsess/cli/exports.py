@@ -16,7 +16,7 @@ from llmsess import exporters, exporting
 from llmsess.cli import output
 from llmsess.cli.completion_types import SESSION
 from llmsess.cli.options import confirmed, database, session_filter, session_filters
-from llmsess.errors import InvalidInput
+from llmsess.errors import InvalidInput, LlmsessError
 
 
 @click.command("export")
@@ -56,7 +56,7 @@ def export(
     chosen = session_filter(filters)
     if references and chosen != type(chosen)():
         raise InvalidInput("an export is of sessions that are named or of a filter, not both")
-    if file and Path(file).exists() and not confirmed(f"overwrite {file}", yes=yes, dry_run=False):
+    if file and Path(file).is_file() and not confirmed(f"overwrite {file}", yes=yes, dry_run=False):
         return
     with _opened(file) as out:
         report = exporting.run(format_, out, references, chosen, redact=redact, hidden=hidden)
@@ -69,8 +69,15 @@ def _opened(file: str | None) -> Iterator[IO[str]]:
     if file is None:
         yield cast(IO[str], output.DataStream())
         return
-    path = Path(file).expanduser()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    path = Path(file).expanduser().resolve()
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device is written to as it is
+            with path.open("wb") as raw, _text(raw, path) as out:
+                yield out
+            return
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise LlmsessError(f"{file} cannot be written: {error.strerror}") from error
     try:
         with os.fdopen(handle, "wb") as raw, _text(raw, path) as out:
             yield out

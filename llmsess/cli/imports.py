@@ -68,7 +68,7 @@ def import_(
     if report.failed:
         bad, unknown = report.totals()["bad"], sum(source.unknown for source in report.sources)
         failed = [f"{output.counted(bad, 'record')} could not be read"] if bad else []
-        failed += [f"{output.counted(unknown, 'block')} kept that no one understood"] if unknown else []
+        failed += [f"{output.counted(unknown, 'part')} not understood or left out"] if unknown else []
         raise SomeFailed(f"{', '.join(failed)}; everything else was read")
 
 

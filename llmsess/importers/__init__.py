@@ -48,11 +48,16 @@ def get(name: str) -> Importer:
     return cast(Importer, import_module(_MODULES[name]))
 
 
+def fitting(source: Source) -> list[str]:
+    """Return the names of the formats that a file may have by its shape."""
+    head = source.head()
+    return [name for name in _MODULES if get(name).matches(head)]
+
+
 def detect(source: Source) -> Importer | None:
     """Return the importer whose format the file has by its shape, None where none or several fit."""
-    head = source.head()
-    fitting = [importer for importer in map(get, _MODULES) if importer.matches(head)]
-    return fitting[0] if len(fitting) == 1 else None
+    found = fitting(source)
+    return get(found[0]) if len(found) == 1 else None
 
 
 def is_part(source: Source) -> bool:

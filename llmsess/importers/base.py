@@ -56,6 +56,7 @@ class SessionRecord:
     parent_external_id: str | None = None
     relation: str | None = None
     head: str | None = None  # external id of the message the conversation stands at; None: its newest end
+    updated_at: datetime | None = None  # which version this is: a later one replaces what differs; None: not told
     metadata: dict[str, Any] | None = None
 
 
@@ -109,9 +110,10 @@ class TitleRecord:
 
 @dataclass(slots=True)
 class Whole:
-    """A record that is a whole conversation: imported where any of its messages is."""
+    """A record that is a whole conversation: imported where any of its messages is; `problems` of parts left out."""
 
     record: InputRecord
+    problems: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -155,13 +157,16 @@ class Importer(Protocol):
 
 
 def chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
-    """Yield the items in chunks that are small in number, time and bytes."""
+    """Yield the items in chunks that are small in number, time and bytes; what is one record stays in one chunk."""
     chunk: list[Item] = []
-    size, began = 0, time.monotonic()
+    size, began, inside = 0, time.monotonic(), False
     for item in items:
         _clean(item)
         chunk.append(item)
         size += _size(item)
+        inside = isinstance(item, MessageRecord) and not item.records  # of a conversation that is one record
+        if inside:
+            continue
         if len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES or time.monotonic() - began >= CHUNK_S:
             yield chunk
             chunk, size, began = [], 0, time.monotonic()

@@ -16,6 +16,7 @@ import mimetypes
 from collections.abc import Iterator
 from typing import Any
 
+from llmsess.errors import InvalidInput
 from llmsess.importers import blocks
 from llmsess.importers.base import Bad, Item, MessageRecord, SessionRecord, Whole
 from llmsess.importers.reading import (
@@ -38,6 +39,8 @@ DESCRIPTION = "ChatGPT's data export (.zip, conversations.json, split files, one
 PLACES = ()
 ROLES = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 ORIGINS = {"user": "human", "assistant": "model", "tool": "tool"}
+TEXTUAL = ("code", "execution_output", "user_editable_context", "tether_quote", "tether_browsing_display",
+           "sonic_webpage", "system_error", "model_editable_context", "text", "multimodal_text")  # fmt: skip
 MAX_ASSET_BYTES = 64 * 1024 * 1024  # a larger file stays outside
 TOLD = ("gizmo_id", "gizmo_type", "is_archived", "is_starred", "conversation_template_id", "update_time")
 
@@ -65,7 +68,8 @@ def read(source: Source) -> Iterator[Item]:
         else:
             yield from _Conversation(value, assets).items()
             record = record._replace(external_id=text_or_none(value.get("conversation_id") or value.get("id")))
-            yield Whole(record)
+            yield Whole(record, assets.problems.copy())
+            assets.problems.clear()
 
 
 class _Assets:
@@ -74,26 +78,27 @@ class _Assets:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.names: dict[str, Source] | None = None
+        self.problems: list[str] = []  # of files that are there and cannot be taken along
 
     def find(self, asset_id: str) -> Source | None:
         """Return the file of an asset, `file-...` or `file_...`, None where it is not in the export."""
         if self.names is None:
-            folders = (".", "dalle-generations", "audio", "files")
-            self.names = {
-                file.name.replace("\\", "/").rpartition("/")[2]: file
-                for folder in folders
-                for file in self.source.files(folder)
-            }
+            self.names = {file.name.replace("\\", "/").rpartition("/")[2]: file for file in self.source.near()}
         return next((file for name, file in self.names.items() if asset_id and name.startswith(asset_id)), None)
 
     def block(self, pointer: str, kind: str, more: dict[str, Any]) -> blocks.Block | None:
         """Return a block with the bytes of an asset, None where they are not there."""
         file = self.find(pointer.rpartition("/")[2].partition("#")[0])
-        data = file.read(MAX_ASSET_BYTES) if file is not None else None
+        try:
+            data = file.read(MAX_ASSET_BYTES) if file is not None else None
+        except (InvalidInput, OSError) as error:
+            self.problems.append(f"{file.name if file else pointer} is left out: {error}")
+            return None
+        if file is not None and data is None:
+            self.problems.append(f"{file.name} is left out: it is damaged or larger than 64 MiB")
         if file is None or data is None:
             return None
-        guessed = mimetypes.guess_type(file.name)[0]
-        return blocks.media(kind, guessed, data, **more)
+        return blocks.media(kind, mimetypes.guess_type(file.name)[0], data, **more)
 
 
 class _Conversation:
@@ -152,6 +157,7 @@ class _Conversation:
             model=reference("openai", default),
             started_at=moment(value.get("create_time")),
             head=f"{self.id}/{head}" if head else None,
+            updated_at=moment(value.get("update_time")),
             metadata={key: value[key] for key in TOLD if value.get(key)} or None,
         )
         placed: set[str] = set()
@@ -220,6 +226,8 @@ class _Conversation:
             spoken = "\n".join(filter(None, [*told, *map(text_or_none, own)]))
             if spoken or content:
                 yield blocks.text(spoken or json.dumps(content, ensure_ascii=False))
+            if content and kind not in TEXTUAL:
+                yield {"type": str(kind), "content": content}
 
     def part(self, part: Any) -> Iterator[blocks.Block]:
         if isinstance(part, str):
@@ -227,7 +235,7 @@ class _Conversation:
                 yield blocks.text(part)
         elif isinstance(part, dict):
             pointer, kind = str(part.get("asset_pointer") or ""), str(part.get("content_type") or "")
-            shape = next((shape for shape in ("image", "audio", "video") if kind.startswith(shape)), "file")
+            shape = next((shape for shape in ("image", "audio", "video", "file") if kind.startswith(shape)), kind)
             if isinstance(part.get("text"), str):
                 yield blocks.text(part["text"])
             else:

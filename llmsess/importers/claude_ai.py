@@ -56,6 +56,7 @@ def conversation(value: dict[str, Any]) -> Iterator[Item]:
         model=model,
         started_at=moment(value.get("created_at")),
         head=f"{session}/{leaf}" if leaf else None,
+        updated_at=moment(value.get("updated_at")),
         metadata={key: value[key] for key in TOLD if value.get(key)} or None,
     )
     known = {message.get("uuid") for message in messages if isinstance(message.get("uuid"), str)}

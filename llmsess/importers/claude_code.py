@@ -64,6 +64,8 @@ def is_part(head: Head) -> bool:
 def _is_line(record: dict[str, Any]) -> bool:
     if record.get("type") in ("user", "assistant") and isinstance(record.get("message"), dict):
         return True
+    if {"type", "uuid", "parentUuid", "sessionId"} <= record.keys():
+        return True
     if record.get("type") in ("summary", "file-history-snapshot", "queue-operation"):
         return "leafUuid" in record or "snapshot" in record or "operation" in record
     message = record.get("message")

@@ -21,7 +21,7 @@ from typing import Any
 from llmsess.importers import blocks
 from llmsess.importers.base import Bad, Ignored, InputRecord, Item, MessageRecord, SessionRecord
 from llmsess.importers.reading import digest, mapping, mappings, moment, parsed, records, reference, text_or_none
-from llmsess.importers.source import Head, Source
+from llmsess.importers.source import BUFFER_BYTES, Head, Source
 from llmsess.models import TOKEN_FIELDS, token_count
 from llmsess.parts import pack
 from llmsess.prices import Usage
@@ -165,7 +165,9 @@ class _Reader:
             content = payload.get("content", payload.get("message"))
             said = content if isinstance(content, list) else [blocks.text(str(content))] if content else []
             known = role if role in ("user", "system", "developer", "tool") else "event"
-            yield from self.said(record, known, origin(known, said), said, time, role)
+            who = origin(known, said)
+            by_model = who == "human" and bool(self.meta.get("parent_thread_id"))  # who wrote to a sub-agent
+            yield from self.said(record, known, "model" if by_model else who, said, time, role)
         elif kind in RESULTS:
             output = payload.get("output", payload.get("result"))
             result = blocks.tool_result(payload.get("call_id"), parsed(output), payload.get("name"))
@@ -257,9 +259,18 @@ class _Reader:
 
 
 def _has_items(source: Source) -> bool:
-    """Return whether a rollout has messages as items, so that the events of the same texts are twins."""
+    """Return whether the texts of a rollout are items, so that events of the same texts are twins.
+
+    Only answers that are events tell the contrary: while a session goes on, a prompt's event may come before its item.
+    """
+    answers, tail = False, b""
     with source.open() as file:
-        return any(b'"response_item"' in line and b'"message"' in line for line in file)
+        while block := file.read(BUFFER_BYTES):
+            if b'"response_item"' in tail + block:
+                return True
+            answers = answers or b'"agent_message"' in tail + block
+            tail = block[-20:]
+    return not answers
 
 
 def _is_item(line: dict[str, Any]) -> bool:

@@ -84,14 +84,14 @@ class _Chat:
 
 def read(source: Source) -> Iterator[Item]:
     """Yield the session and the messages of a chat."""
-    chat, others, whole = _Chat(), [], None
+    chat, others, wholes = _Chat(), [], []  # type: _Chat, list[InputRecord], list[InputRecord]
     for record, value, problem in records(source):
         if problem is not None or not isinstance(value, dict):
             yield Bad(record, problem or "the line is no object")
         elif isinstance(value.get("messages"), list) and value["messages"]:
             chat.metadata |= {key: inner for key, inner in value.items() if key != "messages"}
             chat.replace(value["messages"])
-            whole = record
+            wholes.append(record)
         elif chat.put(value, record):
             continue
         else:
@@ -100,12 +100,11 @@ def read(source: Source) -> Iterator[Item]:
                 chat.rewind(value["$rewindTo"])
             if isinstance(patch.get("messages"), list):
                 chat.replace(patch["messages"])
+            (wholes if patch.get("messages") else others).append(record)
             chat.metadata |= {key: inner for key, inner in patch.items() if key != "messages"}
-            others.append(record)
     yield from (Ignored(record) for record in others)
     yield from items(chat, source)
-    if whole is not None:
-        yield Whole(whole) if chat.messages else Ignored(whole)
+    yield from (Whole(record) if chat.messages else Ignored(record) for record in wholes)
 
 
 def items(chat: _Chat, source: Source) -> Iterator[Item]:
@@ -125,6 +124,7 @@ def items(chat: _Chat, source: Source) -> Iterator[Item]:
         parent_external_id=parent,
         relation="subagent" if parent else None,
         head=f"{session}/{chat.path[-1]}" if chat.path else None,
+        updated_at=moment(told.get("lastUpdated")) or source.mtime(),
         metadata={key: told[key] for key in TOLD if told.get(key)} or None,
     )
     for external_id, message in chat.messages.items():
@@ -133,6 +133,8 @@ def items(chat: _Chat, source: Source) -> Iterator[Item]:
         content = content_of(message.get("content"))
         if origin == "human" and content and CONTEXT.match(str(content[0].get("text"))):
             origin = "harness"
+        elif origin == "human" and told.get("kind") == "subagent":
+            origin = "model"  # of the parent
         counted = mapping(message.get("tokens"))
         yield MessageRecord(
             session,

@@ -38,7 +38,8 @@ ANTHROPIC_BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking", 
 
 def matches(head: Head) -> bool:
     """Return whether the first records are conversations in OpenAI's form."""
-    return any(_is_ours(record) for record in head.objects)
+    requests = [request for record in head.objects if (request := _request(record)) is not None]
+    return any(map(_is_ours, head.objects)) and not any(map(is_anthropic, requests))
 
 
 def _is_ours(record: dict[str, Any]) -> bool:

@@ -90,18 +90,32 @@ Message = tuple[dict[str, Any], list[dict[str, Any]], InputRecord | None]  # the
 def of_files(value: dict[str, Any], source: Source) -> Iterator[Item]:
     """Yield a session whose messages and parts lie in folders beside its own."""
     found: list[Message] = []
-    for number, file in enumerate(source.files(f"../../message/{_safe(value['id'])}"), 2):
+    number = 1
+    for file in source.files(f"../../message/{_safe(value['id'])}"):
+        number += 1
         data = file.read(MAX_PART_BYTES)
         info = _object(data)
         if info is None:
             yield Bad(InputRecord(number, data or b""), f"{file.name} is no message")
             continue
         name = _safe(info.get("id") or file.stem)
-        texts = [part.read(MAX_PART_BYTES) for part in [*source.files(f"../../part/{name}"), *_flat(source, name)]]
-        parts = [part for part in map(_object, texts) if part is not None]
-        raw = json.dumps({"info": info, "parts": parts}, ensure_ascii=False).encode(errors="surrogatepass")
-        found.append((info, parts, InputRecord(number, raw, text_or_none(info.get("id")))))
+        place, parts = number, []
+        for part in [*source.files(f"../../part/{name}"), *_flat(source, name)]:
+            data = part.read(MAX_PART_BYTES)
+            made = _object(data)
+            if made is None:
+                number += 1
+                yield Bad(InputRecord(number, data or b""), f"{part.name} is no part of a message")
+            else:
+                parts.append(made)
+        found.append((info, parts, _record(place, info, parts)))
     yield from session(value, found)
+
+
+def _record(number: int, info: dict[str, Any], parts: list[dict[str, Any]]) -> InputRecord:
+    """Return a message with its parts as one record."""
+    raw = json.dumps({"info": info, "parts": parts}, ensure_ascii=False).encode(errors="surrogatepass")
+    return InputRecord(number, raw, text_or_none(info.get("id")))
 
 
 def _flat(source: Source, message: str) -> Iterator[Source]:
@@ -127,22 +141,30 @@ def _object(data: bytes | None) -> dict[str, Any] | None:
 def of_database(source: Source) -> Iterator[Item]:
     """Yield the sessions of a database; the ids of a row stand beside its JSON."""
     with source.database() as connection:
-        cursor = connection.execute("SELECT * FROM session ORDER BY id")
-        names = [column[0] for column in cursor.description]
         number = 0
-        for values in cursor.fetchall():
-            row = dict(zip(names, values, strict=True))
+        for row in _rows(connection, "SELECT * FROM session ORDER BY id"):
             found: list[Message] = []
-            for message_id, data in connection.execute(
-                "SELECT id, data FROM message WHERE session_id = ? ORDER BY id", (row["id"],)
-            ).fetchall():
+            for stored in _rows(connection, "SELECT * FROM message WHERE session_id = ? ORDER BY id", row["id"]):
                 number += 1
-                parts = connection.execute("SELECT id, data FROM part WHERE message_id = ? ORDER BY id", (message_id,))
-                made = [mapping(parsed(text)) | {"id": key} for key, text in parts.fetchall()]
-                info = mapping(parsed(data)) | {"id": message_id}
-                raw = json.dumps({"info": info, "parts": made}, ensure_ascii=False).encode(errors="surrogatepass")
-                found.append((info, made, InputRecord(number, raw, text_or_none(message_id))))
+                pieces = list(_rows(connection, "SELECT * FROM part WHERE message_id = ? ORDER BY id", stored["id"]))
+                read = [parsed(one.get("data")) for one in (stored, *pieces)]
+                if not all(isinstance(value, dict) for value in read):
+                    raw = json.dumps([stored, *pieces], default=str).encode(errors="surrogatepass")
+                    yield Bad(InputRecord(number, raw, text_or_none(stored["id"])), "a message whose data is no object")
+                    continue
+                made = [value | {"id": one["id"]} for value, one in zip(read, (stored, *pieces), strict=True)]
+                found.append((made[0], made[1:], _record(number, made[0], made[1:])))
             yield from session(_session_of(row), found)
+
+
+def _rows(connection: Any, sql: str, *values: Any) -> Iterator[dict[str, Any]]:
+    """Yield rows as dictionaries; what is no text or number as text."""
+    cursor = connection.execute(sql, values)
+    for row in cursor.fetchall():
+        yield {
+            name: value.decode(errors="replace") if isinstance(value, bytes) else value
+            for (name, *_), value in zip(cursor.description, row, strict=True)
+        }
 
 
 def _session_of(row: dict[str, Any]) -> dict[str, Any]:
@@ -165,6 +187,7 @@ def session(value: dict[str, Any], messages: list[Message]) -> Iterator[Item]:
         started_at=moment(mapping(value.get("time")).get("created")),
         parent_external_id=parent,
         relation="subagent" if parent else None,
+        updated_at=moment(mapping(value.get("time")).get("updated")),
         metadata={"version": value["version"]} if text_or_none(value.get("version")) else None,
     )
     before = None
@@ -172,7 +195,10 @@ def session(value: dict[str, Any], messages: list[Message]) -> Iterator[Item]:
         messages, key=lambda message: str(moment(mapping(message[0].get("time")).get("created")))
     ):
         external_id = text_or_none(info.get("id")) or f"{name}#{record.line if record else len(parts)}"
-        yield message(name, external_id, before, info, parts, record)
+        made = message(name, external_id, before, info, parts, record)
+        if parent and made.origin == "human":
+            made.origin = "model"  # the parent's: it is a sub-agent
+        yield made
         before = external_id
 
 

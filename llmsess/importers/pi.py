@@ -71,7 +71,7 @@ class _Reader:
         kind, entry_id = entry.get("type"), text_or_none(entry.get("id"))
         record = record._replace(external_id=entry_id)
         if kind == "session":
-            if not self.header:
+            if not self.header and not self.begun:
                 self.header, self.session = entry, entry_id or self.session
             yield Ignored(record)
             return

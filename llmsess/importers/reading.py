@@ -20,7 +20,7 @@ from llmsess.importers.base import InputRecord
 from llmsess.importers.source import BUFFER_BYTES, MAX_LINE_BYTES, Source, damage, is_lines
 from llmsess.texts import clean, too_deep
 
-DEEP = "no JSON: nested too deeply"
+DEEP = streaming.DEEP
 WHOLE_BYTES = 32 * 1024 * 1024  # a larger document is streamed
 Read = Iterator[tuple[InputRecord, Any, str | None]]
 
@@ -66,14 +66,11 @@ def _has_lines(source: Source) -> bool:
 def lines(file: IO[bytes]) -> Read:
     """Yield each line of JSON lines; blank lines are none."""
     number = 0
-    while raw := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if len(raw) > MAX_LINE_BYTES:
-            while raw and not raw.endswith(b"\n"):
-                raw = file.readline(MAX_LINE_BYTES)
+    for number, whole in enumerate(whole_lines(file), 1):
+        if whole is None:
             yield InputRecord(number, b""), None, "the line is longer than 256 MiB"
             continue
-        raw = raw.strip()
+        raw = whole.strip()
         if number == 1:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
         if not raw:
@@ -89,6 +86,19 @@ def lines(file: IO[bytes]) -> Read:
         yield InputRecord(number + 1, b""), None, damage(file)
 
 
+def whole_lines(file: IO[bytes]) -> Iterator[bytes | None]:
+    """Yield each line with its end, None for one that is longer than may lie in memory."""
+    while piece := file.readline(BUFFER_BYTES):
+        pieces, size = [piece], len(piece)
+        while not piece.endswith(b"\n") and (piece := file.readline(BUFFER_BYTES)):
+            size += len(piece)
+            if size > MAX_LINE_BYTES:
+                pieces.clear()
+            else:
+                pieces.append(piece)
+        yield b"".join(pieces) if size <= MAX_LINE_BYTES else None
+
+
 def _json_problem(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"no JSON: {error.msg.lower()} (column {error.colno})"
@@ -102,8 +112,8 @@ def _document(source: Source, file: io.BufferedReader[Any], keys: tuple[str, ...
     key = next((key for key in keys if inside and head and isinstance(head[0].get(key), list)), None)
     number = 0
     try:
-        for number, (text, value) in enumerate(streaming.elements(file, key), 1):
-            yield _element(number, text, value)
+        for number, (text, value, problem) in enumerate(streaming.elements(file, key), 1):
+            yield _element(number, text, value) if problem is None else (InputRecord(number, b""), None, problem)
     except streaming.Broken as error:
         rest = "" if number == 0 else "; nothing after it can be read"
         yield InputRecord(number + 1, b""), None, f"{damage(file) or error}{rest}"

@@ -12,9 +12,12 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import posixpath
+import shutil
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -23,23 +26,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from llmsess import errors
 from llmsess.errors import InvalidInput
-from llmsess.texts import MAX_DEPTH
 
 if sys.version_info >= (3, 14):
     import zipfile
-else:
-    from backports.zstd import zipfile  # the standard library's reads zstd from 3.14 on
+
+    from compression.zstd import ZstdError
+else:  # the standard library's reads zstd from 3.14 on
+    from backports.zstd import ZstdError, zipfile
 
 HEAD_BYTES = 4 * 1024 * 1024  # how much of a file is looked at to tell its format
-HEAD_RECORDS = 50
+HEAD_RECORDS = 300
 BUFFER_BYTES = 1024 * 1024
 HEAD_CHARACTERS = 4096  # of a file that is no JSON
 MAX_LINE_BYTES = 256 * 1024 * 1024  # a longer line is reported as bad, so that a wrong file cannot fill the memory
 MAX_MEMBER_BYTES = 16 * 1024**3  # of an archive, expanded
 SUSPICIOUS_BYTES = 64 * 1024 * 1024  # of a member, expanded: from here on it may not be
 MAX_RATIO = 200  # times as large as it is compressed; text that people and models write reaches about 20
-DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
+DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, lzma.LZMAError, ZstdError)
 SQLITE = b"SQLite format 3\0"
 NUL = "\0"
 
@@ -63,7 +68,7 @@ class _Expanding(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             data = self.file.read1(len(buffer))
-        except DAMAGE as error:
+        except (*DAMAGE, OSError) as error:
             self.problem = f"the compressed file is damaged: {error}"
             return 0
         buffer[: len(data)] = data
@@ -167,11 +172,38 @@ class Source:
         """Open another tool's SQLite file for reading only; yields a driver connection."""
         from llmsess import db
 
-        with closing(db.open_foreign(self.path)) as connection:
+        with tempfile.TemporaryDirectory(prefix="llmsess-") as folder:
             try:
-                yield connection
-            except db.driver.Error as error:
-                raise InvalidInput(f"{self.name} cannot be read: {error}") from error
+                opened = db.open_foreign(self.path)
+            except errors.DatabaseProblem:  # its write-ahead log can only be read where files may be made beside it
+                try:
+                    opened = db.open_foreign(self._copy(Path(folder)))
+                except (errors.DatabaseProblem, OSError) as error:
+                    raise InvalidInput(f"{self.name} cannot be read: it is a damaged database") from error
+            with closing(opened) as connection:
+                connection.text_factory = lambda data: data.decode(errors="replace")
+                try:
+                    yield connection
+                except db.driver.Error as error:
+                    raise InvalidInput(f"{self.name} cannot be read: {error}") from error
+
+    def _copy(self, folder: Path) -> Path:
+        """Copy a database with its write-ahead log."""
+        for suffix in ("", "-wal"):
+            beside = Path(f"{self.path}{suffix}")
+            if beside.exists():
+                shutil.copy(beside, folder / f"copy.db{suffix}")
+        return folder / "copy.db"
+
+    def near(self) -> list[Source]:
+        """Return the files of the same archive, or of the same folder and those directly in it."""
+        if self.member is not None:
+            return [Source(self.path, name) for name in members(self.path)]
+        try:
+            folders = sorted(entry.name for entry in os.scandir(self.path.parent) if entry.is_dir())
+        except OSError:
+            folders = []
+        return [file for folder in (".", *folders) for file in self.files(folder)]
 
     def files(self, folder: str = ".") -> list[Source]:
         """Return the files of a folder that is given relative to the source's own, sorted; [] where there is none."""
@@ -207,10 +239,13 @@ def _head(source: Source, mtime: int) -> Head:
     """Return the head of a source; asked for several times while a file is detected and read."""
     with source.open() as file:
         start = file.read(HEAD_BYTES)
+        problem = damage(file)
     if start.startswith(SQLITE):
         return Head(tables=_tables(source))
     found = list(map(_json, start.split(b"\n")[:HEAD_RECORDS])) if is_lines(start) else _elements(start)
     found = [value for value in found if isinstance(value, dict)][:HEAD_RECORDS]
+    if not found and (problem or start.startswith(b"PK\x03\x04")):
+        raise InvalidInput(f"{source.name} cannot be read: {problem or 'the archive is damaged'}")
     return Head(found, "" if found else start[: HEAD_CHARACTERS * 4].decode(errors="replace")[:HEAD_CHARACTERS])
 
 
@@ -218,7 +253,8 @@ def is_lines(start: bytes) -> bool:
     """Return whether a file that begins so is JSON lines, and not one document on one line or on many."""
     start = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start[:1] == b"[":
-        return False
+        first, _, rest_of_it = start.partition(b"\n")
+        return rest_of_it.lstrip().startswith(b"{") and _json(first) is not None
     first, *rest = start.split(b"\n", HEAD_RECORDS)
     return start[:1] != b"{" or _json(first) is not None or any(_json(line) for line in rest if line[:1] == b"{")
 
@@ -232,27 +268,10 @@ def _json(line: bytes) -> Any:
 
 def _elements(start: bytes) -> list[Any]:
     """Return the elements of an array, or the one document, of which only the beginning may be there."""
-    import ijson
+    from llmsess.importers import streaming
 
-    start = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if start[:1] not in (b"[", b"{"):
-        return []
-    builder, depth = ijson.ObjectBuilder(), 0
-    try:
-        for event, value in ijson.basic_parse(io.BytesIO(start), use_float=False):
-            depth += event.startswith("start_") - event.startswith("end_")
-            if depth > MAX_DEPTH or (depth == 1 and _length(builder) >= HEAD_RECORDS):
-                break
-            builder.event(event, value)
-    except ijson.JSONError:
-        pass  # the rest of the file was not read
-    document = getattr(builder, "value", None)
+    document = streaming.beginning(start)
     return document if isinstance(document, list) else [document]
-
-
-def _length(builder: Any) -> int:
-    value = getattr(builder, "value", None)
-    return len(value) if isinstance(value, list) else 0
 
 
 def _tables(source: Source) -> dict[str, frozenset[str]]:

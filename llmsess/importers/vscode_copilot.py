@@ -26,7 +26,14 @@ PLACES = tuple(
     for user in _USERS
     for folder in ("workspaceStorage/*/chatSessions", "globalStorage/emptyWindowChatSessions")
 )
-MAX_INDEX = 1_000_000  # of a list in a log: a larger one is a mistake
+SILENT = (  # parts of a response that say nothing by themselves
+    "toolInvocation", "toolInvocationSerialized", "prepareToolInvocation", "progressMessage", "progressTask",
+    "progressTaskSerialized", "textEdit", "textEditGroup", "notebookEdit", "notebookEditGroup", "codeblockUri",
+    "undoStop", "confirmation", "reference", "warning", "command", "treeData", "extensions", "pullRequest",
+    "multiDiffData", "mcpServersStarting", "elicitation", "elicitationSerialized", "codeCitation", "move",
+    "clearToPreviousToolInvocation", "questionCarousel", "workspaceEdit", "hook", "agentDetection",
+)  # fmt: skip
+MAX_PATH = 40  # keys in the path of an operation: each may go as much deeper, and deep JSON cannot be kept
 
 
 def matches(head: Head) -> bool:
@@ -59,7 +66,7 @@ def read(source: Source) -> Iterator[Item]:
         elif "kind" in value and "k" in value and log is not None:
             yield Ignored(record) if apply(log, value) else Bad(record, "an operation at a place that is not there")
         elif _is_chat(value):
-            yield from chat(value, source.stem)
+            yield from chat(value, source)
             yield Whole(record)
         else:
             yield (
@@ -68,17 +75,17 @@ def read(source: Source) -> Iterator[Item]:
                 else Bad(record, "no chat: it has no requests")
             )
     if log is not None and first is not None:
-        yield from chat(log, source.stem)
+        yield from chat(log, source)
         yield Whole(first)
 
 
 def apply(session: dict[str, Any], operation: dict[str, Any]) -> bool:
     """Change a session as a line of its log says; returns whether its place is there."""
-    path, kind = sequence(operation.get("k")), operation.get("kind")
+    path, kind = sequence(operation.get("k"))[:MAX_PATH], operation.get("kind")
     place: Any = session
     for key in path[:-1]:
         place = _inner(place, key)
-    if not path or not isinstance(place, (dict, list)):
+    if not path or len(path) == MAX_PATH or not isinstance(place, (dict, list)):
         return False
     last = path[-1]
     if kind == 1:
@@ -116,17 +123,18 @@ def _put(place: Any, key: Any, value: Any) -> bool:
     return False
 
 
-def chat(value: dict[str, Any], stem: str) -> Iterator[Item]:
+def chat(value: dict[str, Any], source: Source) -> Iterator[Item]:
     """Yield the session and the messages of a chat."""
     requests = mappings(value.get("requests"))
     named = text_or_none(value.get("sessionId")) or (
-        f"{stem}:{digest([one.get('requestId') for one in requests[:1]])[:8]}"
+        f"{source.stem}:{digest([one.get('requestId') for one in requests[:1]])[:8]}"
     )
     started = moment(value.get("creationDate")) or moment(mapping(requests[0] if requests else {}).get("timestamp"))
     yield SessionRecord(
         named,
         title=text_or_none(value.get("customTitle")),
         started_at=started,
+        updated_at=moment(value.get("lastMessageDate")) or source.mtime(),
         metadata={"responder": value["responderUsername"]} if text_or_none(value.get("responderUsername")) else None,
     )
     before = None
@@ -208,4 +216,4 @@ def part_blocks(part: Any) -> Iterator[blocks.Block]:
         elif kind == "inlineReference":
             yield blocks.text(f"`{part.get('name') or 'reference'}`")
         else:
-            yield {"type": "data", "part": part}
+            yield {"type": "data" if kind in SILENT else str(kind), "part": part}
