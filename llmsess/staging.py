@@ -113,14 +113,20 @@ class _Chunk:
             elif isinstance(item, TitleRecord):
                 self.title(item)
             elif isinstance(item, Whole):
-                self.ledger.log(item.record, whole(self.file.became), None, None)
-                self.file.report.add_unknown(item.record.line, self.file.unknown)
-                self.file.report.add_left_out(item)
-                self.file.became.clear()
-                self.file.unknown.clear()
+                self.whole(item)
             elif isinstance(item, (Ignored, Bad)):
                 self.other(item)
         self.write()
+
+    def whole(self, item: Whole) -> None:
+        """Log a record that was a whole conversation as what its messages became."""
+        became = whole(self.file.became)
+        self.ledger.log(item.record, became, None, None)
+        if became in ("imported", "merged"):
+            self.file.report.add_unknown(item.record.line, self.file.unknown)
+            self.file.report.add_left_out(item)
+        self.file.became.clear()
+        self.file.unknown.clear()
 
     def other(self, item: Ignored | Bad) -> None:
         self.ledger.log(item.record, "bad" if isinstance(item, Bad) else "ignored", None, item.problem)

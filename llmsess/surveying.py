@@ -88,9 +88,11 @@ class _Survey:
                 for _, disposed in dispositions(item, became):
                     self.report.records[disposed] += 1
             elif isinstance(item, Whole):
-                self.report.records[whole(self.became_since)] += 1
-                self.report.add_unknown(item.record.line, self.unknown_since)
-                self.report.add_left_out(item)
+                became = whole(self.became_since)
+                self.report.records[became] += 1
+                if became in ("imported", "merged"):
+                    self.report.add_unknown(item.record.line, self.unknown_since)
+                    self.report.add_left_out(item)
                 self.became_since.clear()
                 self.unknown_since.clear()
             elif isinstance(item, TitleRecord):

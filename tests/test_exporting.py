@@ -576,3 +576,84 @@ def test_an_export_is_one_state_while_others_write(talk: Session, tmp_path: Path
     exporting.run("llmsess", out)
     assert out.began and "meanwhile" not in out.getvalue()
     assert "meanwhile" in written("llmsess")
+
+
+def test_a_fork_whose_parent_wrote_nothing_comes_back_and_meets_its_parent(
+    database: db.Database, template: Path, tmp_path: Path
+) -> None:
+    from tests.test_formats import rollout, write
+
+    child = write(tmp_path / "child.jsonl", *rollout("child", "root", "one", "two"))
+    root = write(tmp_path / "root.jsonl", *rollout("root", None, "one", "own"))
+    transfer.run("auto", [child])
+    transfer.run("auto", [root])
+    alone = written("llmsess", Session.get(Session.external_id == "child"))
+    whole = written("llmsess")
+    other(tmp_path, template)
+    restore(tmp_path, alone)
+    assert written("llmsess", Session.get(Session.external_id == "child")) == alone
+    assert [row["title"] for row in sessions.find().rows] == ["one"]
+    transfer.run("auto", [root, child])
+    assert Message.select().count() == 6 and len(sessions.find().rows) == 2
+    assert restore(tmp_path, whole).totals()["bad"] == 0
+    assert Message.select().count() == 6
+
+
+def test_a_file_that_was_cut_before_its_parents_is_mended_by_the_whole(
+    database: db.Database, template: Path, tmp_path: Path
+) -> None:
+    parent, child = sessions.create("Parent"), None
+    sessions.append(parent, "user", "one")
+    child = sessions.fork(parent)
+    sessions.append(child, "user", "two")
+    rows = [json.loads(row) for row in written("llmsess").splitlines()]
+    of_child = [row for row in rows if child.uuid in (row.get("uuid"), row.get("session"))]
+    rest = [row for row in rows if row not in of_child]
+    lines = [json.dumps(row) + "\n" for row in [rest[0], *of_child, *rest[1:]]]
+    other(tmp_path, template)
+    cut = restore(tmp_path, "".join(lines[:3]))
+    assert cut.failed and "it stays a root" in cut.sources[0].problems[0][1]
+    restore(tmp_path, "".join(lines))
+    assert [message.content for message in sessions.path(child.uuid)] == ["one", "two"]
+
+
+def test_parts_first_or_all_at_once_are_the_same_bytes(talk: Session, template: Path, tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        sessions.append(sessions.create(name, model="x/y"), "user", name)
+    whole, part = written("llmsess"), written("llmsess", "c")
+    other(tmp_path, template)
+    restore(tmp_path, part)
+    restore(tmp_path, whole)
+    assert written("llmsess") == whole
+
+
+def test_sessions_with_words_that_are_none_are_bad(database: db.Database, tmp_path: Path) -> None:
+    row = {"type": "session", "uuid": "1" * 32, "last_activity_at": "2026-01-31T00:00:00Z"}
+    for odd in ({"session_type": "x"}, {"status": ""}, {"relation": "zz"}):
+        assert restore(tmp_path, json.dumps(row | odd) + "\n").totals()["bad"] == 1
+
+
+def test_secrets_behind_an_escaped_line_end_are_masked() -> None:
+    redactor = redaction.Redactor()
+    assert "ghp_" not in redactor.text('{"t": "a\\nghp_' + "a1" * 20 + '"}')
+    assert "AKIA" not in redactor.text('{"t": "a\\tAKIAABCDEFGH23456765"}')
+
+
+def test_a_pipe_and_a_device_are_written_to_as_they_are(process: Command, tmp_path: Path) -> None:
+    import os
+    import threading
+
+    process("create", "Talk")
+    os.mkfifo(tmp_path / "pipe")
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    assert process("export", "markdown", "-o", str(tmp_path / "pipe")).status == 0
+    reader.join(10)
+    assert read[0].startswith("# Talk") and (tmp_path / "pipe").is_fifo()
+    assert process("export", "csv", "-o", "/dev/null").status == 0
+    (tmp_path / "link.md").symlink_to(tmp_path / "target.md")
+    assert process("export", "markdown", "-o", str(tmp_path / "link.md")).status == 0
+    assert (tmp_path / "link.md").is_symlink() and (tmp_path / "target.md").read_text().startswith("# Talk")
+    failed = process("export", "csv", "-o", str(tmp_path / "no" / "x.csv"))
+    assert failed.status == 1 and "cannot be written: No such file" in failed.err

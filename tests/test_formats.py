@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 import zipfile
@@ -180,33 +181,88 @@ def rollout(name: str, forked: str | None, *turns: str, first: int = 0) -> list[
     return lines
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1)])
-def test_codex_forks_of_forks_share_what_they_repeat(
-    database: db.Database, tmp_path: Path, order: tuple[int, ...]
-) -> None:
+def everything() -> list[Any]:
+    """Return each message with the session that owns it and the one before it, and each path."""
+    rows = db.database.execute_sql(
+        "SELECT m.external_id, s.external_id, m.content, p.external_id, m.position, m.input_tokens FROM messages m "
+        "JOIN sessions s ON s.id = m.session_id LEFT JOIN messages p ON p.id = m.parent_id ORDER BY 2, 5, 1"
+    ).fetchall()
+    paths = sorted(
+        (str(row.external_id), [message.content for message in sessions.path(row)]) for row in Session.select()
+    )
+    return [rows, paths]
+
+
+def in_any_order(template: Path, tmp_path: Path, files: list[Path]) -> list[Any]:
+    """Import the files in every order and return what is then there, which is always the same."""
+    found: list[Any] = []
+    for number, order in enumerate(itertools.permutations(files)):
+        path = tmp_path / f"order-{number}.db"
+        path.write_bytes(template.read_bytes())
+        db.connect(path)
+        for file in order:
+            transfer.run("auto", [file])
+        found.append(everything())
+        assert maintenance.check().findings == []
+        assert transfer.run("auto", files).totals()["imported"] == 0
+        assert everything() == found[-1]
+        db.database.close()
+    assert all(one == found[0] for one in found)
+    return list(found[0])
+
+
+def test_codex_forks_of_forks_share_what_they_repeat_in_any_order(template: Path, tmp_path: Path) -> None:
     files = [
-        write(tmp_path / "a.jsonl", *rollout("root", None, "one", "two")),
+        write(tmp_path / "a.jsonl", *rollout("root", None, "one", "two", "own")),
         write(tmp_path / "b.jsonl", *rollout("child", "root", "one", "two", "three", first=10)),
         write(tmp_path / "c.jsonl", *rollout("grandchild", "child", "one", "two", "three", "four", first=20)),
-        write(tmp_path / "d.jsonl", *rollout("stranger", None, "one", first=30)),
+        write(tmp_path / "d.jsonl", *rollout("sibling", "root", "one", "other", first=40)),
     ]
-    transfer.run("auto", [files[i] for i in order])
-    imported(*files)
-    assert [content for _, content in said("grandchild")] == [
-        "one",
-        "re: one",
-        "two",
-        "re: two",
-        "three",
-        "re: three",
-        "four",
-        "re: four",
-    ]
-    assert [content for _, content in said("root")] == ["one", "re: one", "two", "re: two"]
-    assert [content for _, content in said("stranger")] == ["one", "re: one"]
-    given, written = database.execute_sql("SELECT sum(input_tokens), sum(output_tokens) FROM messages").fetchone()
-    assert (given, written) == (400 + 100, 40 + 10), "a stranger that begins alike is counted on its own"
-    assert session("grandchild").parent_session.external_id == "child"
+    rows, paths = in_any_order(template, tmp_path, files)
+    assert dict(paths)["grandchild"] == ["one", "re: one", "two", "re: two", "three", "re: three", "four", "re: four"]
+    assert dict(paths)["sibling"] == ["one", "re: one", "other", "re: other"]
+    assert [row[2] for row in rows if row[1] == "root"] == ["one", "re: one", "two", "re: two", "own", "re: own"]
+    assert [row[2] for row in rows if row[1] == "child"] == ["three", "re: three"]
+    assert sum(row[5] or 0 for row in rows) == 300 + 100 + 100 + 100
+
+
+def test_a_stranger_that_begins_alike_is_counted_on_its_own(database: db.Database, tmp_path: Path) -> None:
+    imported(
+        write(tmp_path / "a.jsonl", *rollout("one", None, "hi")),
+        write(tmp_path / "b.jsonl", *rollout("two", None, "hi", first=9)),
+    )
+    assert database.execute_sql("SELECT count(*), sum(input_tokens) FROM messages").fetchone() == (4, 200)
+
+
+def test_pi_forks_share_what_they_repeat_in_any_order(template: Path, tmp_path: Path) -> None:
+    def entry(key: str, parent: str | None, role: str, said: str) -> dict[str, Any]:
+        usage = (
+            {"usage": {"input": 1, "output": 1, "cost": {"total": 0.25}}, "provider": "x", "model": "y"}
+            if role == "assistant"
+            else {}
+        )
+        return {
+            "type": "message",
+            "id": key,
+            "parentId": parent,
+            "timestamp": "2026-01-31T13:00:00Z",
+            "message": {"role": role, "content": said} | usage,
+        }
+
+    names = [f"0a1b2c3d-0000-4000-8000-00000000000{i}" for i in range(3)]
+    files = []
+    for i, name in enumerate(names):
+        header = {"type": "session", "version": 3, "id": name, "cwd": "/w"} | (
+            {"parentSession": f"/x/t_{names[i - 1]}.jsonl"} if i else {}
+        )
+        lines = [
+            entry(f"e{k}", f"e{k - 1}" if k else None, "assistant" if k % 2 else "user", f"m{k}")
+            for k in range(2 + 2 * i)
+        ]
+        files.append(write(tmp_path / f"t_{name}.jsonl", header, *lines))
+    rows, paths = in_any_order(template, tmp_path, files)
+    assert [len(path) for _, path in paths] == [2, 4, 6]
+    assert len(rows) == 6
 
 
 def test_what_codex_writes_itself_is_not_the_persons(database: db.Database, tmp_path: Path) -> None:
@@ -537,3 +593,168 @@ def test_inspect_attachments_and_usage(database: db.Database, tmp_path: Path) ->
     assert path[0].content == "a long text"
     assert (path[2].reasoning, path[2].input_tokens, path[2].output_tokens, path[2].latency_ms) == ("Hm.", 2, 2, 500)
     assert database.execute_sql("SELECT count(*) FROM blobs").fetchone() == (1,)
+
+
+# Versions of the same
+
+
+def test_a_later_version_replaces_and_an_older_one_does_not(template: Path, tmp_path: Path) -> None:
+    def version(time: float, title: str, answer: str, *more: str) -> dict[str, Any]:
+        said = ["question", answer, *more]
+        keys = [f"n{i}" for i in range(len(said))]
+        nodes = {
+            key: node(
+                key, keys[i - 1] if i else None, "assistant" if i % 2 else "user", text(said[i]), keys[i + 1 : i + 2]
+            )
+            for i, key in enumerate(keys)
+        }
+        return {"id": "v", "title": title, "update_time": time, "current_node": keys[-1], "mapping": nodes}
+
+    old = write(tmp_path / "old.json", [version(1_700_000_000.0, "New chat", "a much longer answer")])
+    new = write(tmp_path / "new.json", [version(1_700_000_100.0, "Cats", "short", "more", "and more")])
+    for order in ((old, new), (new, old), (old, new, old)):
+        path = tmp_path / f"{len(order)}{order[0].stem}.db"
+        path.write_bytes(template.read_bytes())
+        db.connect(path)
+        for file in order:
+            transfer.run("auto", [file])
+        assert [content for _, content in said("v")] == ["question", "short", "more", "and more"]
+        assert session("v").title == "Cats"
+        sessions.rename("@last", "Mine")
+        transfer.run("auto", [write(tmp_path / "newest.json", [version(1_700_000_200.0, "Dogs", "short")])])
+        assert session("v").title == "Mine", "a person's title stays"
+        assert maintenance.check().findings == []
+        db.database.close()
+
+
+def test_titles_that_a_tool_gives_later_are_taken(database: db.Database, tmp_path: Path) -> None:
+    meta = {
+        "sessionId": "g",
+        "projectHash": "h",
+        "startTime": "2026-01-31T13:00:00Z",
+        "lastUpdated": "2026-01-31T13:00:00Z",
+    }
+    said_there = {"id": "a", "type": "user", "content": "please help me", "timestamp": "2026-01-31T13:00:00Z"}
+    file = write(tmp_path / "g.jsonl", meta, said_there)
+    transfer.run("auto", [file])
+    assert session("g").title == "please help me"
+    write(file, meta, said_there, {"$set": {"summary": "Helping", "lastUpdated": "2026-01-31T13:05:00Z"}})
+    transfer.run("auto", [file])
+    assert session("g").title == "Helping"
+
+
+def test_a_conversation_is_imported_whole_or_not_at_all(tmp_path: Path) -> None:
+    from llmsess.importers import base, chatgpt
+    from llmsess.importers.source import Source
+
+    nodes = {
+        f"n{i}": node(f"n{i}", f"n{i - 1}" if i else None, "user", text("x" * 100), [])
+        for i in range(base.CHUNK_RECORDS + 2_000)
+    }
+    file = write(
+        tmp_path / "c.json",
+        [{"id": "big", "mapping": nodes}, {"id": "small", "mapping": {"n": node("n", None, "user", text("y"), [])}}],
+    )
+    sizes = [
+        [type(item).__name__ for item in chunk].count("MessageRecord")
+        for chunk in base.chunks(chatgpt.read(Source(file)))
+    ]
+    assert sizes[0] == base.CHUNK_RECORDS + 2_000
+
+
+# What is damaged or not understood
+
+
+def test_what_a_conversation_has_that_cannot_be_taken_along_is_told(
+    database: db.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmsess.importers import source
+
+    monkeypatch.setattr(source, "SUSPICIOUS_BYTES", 1_000)
+    odd = {"id": "o", "mapping": {"n": node("n", None, "user", {"content_type": "hologram", "text": "beams"}, [])}}
+    with zipfile.ZipFile(tmp_path / "e.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("conversations.json", json.dumps([*specimens.RECORDS["chatgpt"], odd]))
+        zipped.writestr("user-abc/file-1-cat.png", bytes(3_000_000))
+        zipped.writestr("user-abc/file-2.png", PNG_BYTES)
+    report = transfer.run("auto", [tmp_path / "e.zip"])
+    assert report.failed and report.totals()["imported"] == 2
+    told = dict(report.sources[0].problems)
+    assert "file-1-cat.png is left out" in told[1] and told[2] == 'unknown block "hologram": kept as it is'
+    assert database.execute_sql("SELECT data FROM blobs").fetchall() == [(PNG_BYTES,)]
+    assert not transfer.run("auto", [tmp_path / "e.zip"]).sources[0].unknown
+
+
+def test_a_log_of_operations_cannot_nest_without_end(database: db.Database, tmp_path: Path) -> None:
+    lines: list[Any] = [{"kind": 0, "v": {"sessionId": "v", "requests": []}}]
+    lines += [{"kind": 1, "k": ["a"] * n, "v": {}} for n in range(1, 300)]
+    report = transfer.run("auto", [write(tmp_path / "v.jsonl", *lines)])
+    assert report.sources[0].records["bad"] == 299 - 39
+    assert maintenance.check().findings == []
+
+
+def test_bad_rows_and_files_of_opencode_are_told(database: db.Database, tmp_path: Path) -> None:
+    path = opencode_database(tmp_path / "opencode.db")
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT INTO message VALUES ('msg_b', 'ses_1', 2, '{torn'), (x'ff00', 'ses_1', 3, NULL)")
+        connection.execute(
+            "INSERT INTO message VALUES ('msg_c', 'ses_2', 4, CAST(x'7b22726f6c65223a2275736572222c22ff223a317d' AS TEXT))"
+        )
+    connection.close()
+    report = transfer.run("auto", [path])
+    assert (report.totals()["bad"], report.totals()["imported"]) == (2, 2)
+    assert sessions.path(session("ses_2"))[0].origin == "model", "the parent's model wrote to the sub-agent"
+    torn = tmp_path / "storage" / "part" / "msg_a" / "p.json"
+    for name, value in {
+        "session/p/ses_9.json": {
+            "id": "ses_9",
+            "projectID": "p",
+            "title": "t",
+            "directory": "/",
+            "time": {"created": 1},
+        },
+        "message/ses_9/msg_a.json": {"id": "msg_a", "role": "user"},
+    }.items():
+        (tmp_path / "storage" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "storage" / name).write_text(json.dumps(value))
+    torn.parent.mkdir(parents=True)
+    torn.write_text('{"id": "p", "type": "te')
+    report = transfer.run("auto", [tmp_path / "storage"])
+    assert report.totals()["bad"] == 1 and "p.json is no part" in report.sources[0].problems[0][1]
+
+
+def test_sub_agents_are_written_to_by_a_model(database: db.Database, tmp_path: Path) -> None:
+    lines = rollout("sub", None, "do it")
+    lines[0]["payload"] |= {"parent_thread_id": "main"}
+    imported(write(tmp_path / "r.jsonl", *lines))
+    assert sessions.path(session("sub"))[0].origin == "model"
+    assert session("sub").relation == "subagent"
+
+
+def test_a_prompt_of_codex_that_is_only_an_event_yet_is_not_doubled(database: db.Database, tmp_path: Path) -> None:
+    lines = [event("session_meta", {"id": "live"}), event("event_msg", {"type": "user_message", "message": "Start"})]
+    file = write(tmp_path / "r.jsonl", *lines)
+    transfer.run("auto", [file])
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Start"}]}
+    imported(write(file, *lines, event("response_item", item)))
+    assert said("live") == [("user", "Start")]
+
+
+@pytest.mark.parametrize("packed", ["zip", "gz"])
+def test_batch_answers_find_prompts_that_are_compressed(database: db.Database, tmp_path: Path, packed: str) -> None:
+    import gzip
+
+    asked = json.dumps({"custom_id": "x", "body": chat("question", model="gpt-x")}) + "\n"
+    answer = {
+        "custom_id": "x",
+        "response": {"body": {"choices": [{"message": {"role": "assistant", "content": "answer"}}]}},
+    }
+    if packed == "zip":
+        with zipfile.ZipFile(tmp_path / "b.zip", "w") as zipped:
+            zipped.writestr("b/out.jsonl", json.dumps(answer))
+            zipped.writestr("b/in.jsonl", asked)
+        transfer.run("auto", [tmp_path / "b.zip"])
+    else:
+        (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(asked.encode()))
+        (tmp_path / "broken.jsonl").write_bytes(b"\x1f\x8b junk")
+        imported(write(tmp_path / "out.jsonl", answer))
+    assert [(m.role, m.content) for m in sessions.path("@last")] == [("user", "question"), ("assistant", "answer")]

@@ -303,3 +303,53 @@ def test_a_head_is_not_read_to_the_end(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert importers.detect(Source(tmp_path / "x.json")) is importers.get("claude-ai")
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024 < 100
+
+
+def test_a_database_with_a_log_in_a_folder_that_is_not_ours_to_write(database: db.Database, tmp_path: Path) -> None:
+    import sqlite3
+
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    specimens.write("llm", folder / "logs.db")
+    writer = sqlite3.connect(folder / "logs.db")
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("INSERT INTO responses (id, model, prompt, response) VALUES ('r9', 'm', 'only in the log', 'yes')")
+    writer.commit()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
+    report = transfer.run("auto", [folder])
+    assert report.totals()["imported"] == 4
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")} == before
+    writer.close()
+
+
+def test_one_bad_database_does_not_stop_a_folder(database: db.Database, tmp_path: Path) -> None:
+    (tmp_path / "opencode.db").write_bytes(b"SQLite format 3\0" + b"junk" * 500)
+    (tmp_path / "GOOD.NDJSON").write_bytes(GOOD)
+    (tmp_path / "cut.zip").write_bytes(
+        archive(tmp_path / "whole.zip", a_dot_jsonl=(GOOD + b"\n") * 50).read_bytes()[:300]
+    )
+    report = transfer.run("auto", [tmp_path])
+    assert report.failed and report.totals()["imported"] + report.totals()["duplicate"] >= 2
+    assert sorted(Path(item.path).name for item in report.sources if item.records["bad"]) == ["cut.zip", "opencode.db"]
+
+
+def test_several_formats_that_fit_are_named(database: db.Database, tmp_path: Path) -> None:
+    both = [specimens.RECORDS["sharegpt"][0], specimens.RECORDS["alpaca"][0]]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(one) + "\n" for one in both))
+    with pytest.raises(errors.Unrecognised, match="may be of several formats: sharegpt, alpaca"):
+        transfer.run("auto", [tmp_path / "x.jsonl"])
+
+
+def test_what_comes_after_many_other_lines_is_recognised(database: db.Database, tmp_path: Path) -> None:
+    progress = [
+        {"type": "progress", "uuid": f"p{i}", "parentUuid": None, "sessionId": specimens.SESSION} for i in range(60)
+    ]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [*progress, *specimens.talk()]))
+    assert transfer.run("auto", [tmp_path / "x.jsonl"]).totals()["messages"] == 4
+
+
+def test_a_dry_run_over_files_that_repeat_each_other_tells_the_truth(database: db.Database, tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        specimens.write("sharegpt", tmp_path / name)
+    dry, did = transfer.run("auto", [tmp_path], dry_run=True).totals(), transfer.run("auto", [tmp_path]).totals()
+    assert dry == did and did["duplicate"] == 1

@@ -164,7 +164,8 @@ def chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
         _clean(item)
         chunk.append(item)
         size += _size(item)
-        inside = isinstance(item, MessageRecord) and not item.records  # of a conversation that is one record
+        begun = isinstance(item, SessionRecord)
+        inside = begun or (isinstance(item, MessageRecord) and not item.records)  # of what is one record, or its start
         if inside:
             continue
         if len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES or time.monotonic() - began >= CHUNK_S:
