@@ -22,7 +22,7 @@ GIGABYTE = 1_000_000_000
 MAX_RSS_MB = 200
 PEAK = "import resource, sys; from llmsess.cli import run; run(sys.argv[1:]); " \
        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"  # fmt: skip
-Said = Iterator[list[tuple[str, str]]]  # conversations, as (role, text)
+Said = Iterator[tuple[list[raw.Said], list[bytes]]]  # conversations with their lines
 
 
 def fresh(folder: Path, name: str) -> Path:
@@ -83,37 +83,60 @@ def write_own(folder: Path, jsonl: Path, path: Path) -> Path:
 def of_openai(path: Path) -> Said:
     with path.open("rb") as file:
         for line in file:
-            yield [(message["role"], message["content"]) for message in json.loads(line)["messages"]]
+            yield [(message["role"], message["content"], ()) for message in json.loads(line)["messages"]], [line]
 
 
 def of_claude_code(path: Path) -> Said:
-    """Yield the texts of each session; the lines of a reply by their last."""
-    said: dict[str, tuple[str, str]] = {}
+    """Yield the messages of each session with the columns that an import enters; the lines of a reply as one."""
+    said: dict[str, raw.Said] = {}
+    lines: list[bytes] = []
     current = None
     with path.open("rb") as file:
         for raw_line in file:
             line = json.loads(raw_line)
             if line["sessionId"] != current and said:
-                yield list(said.values())
-                said = {}
+                yield list(said.values()), lines
+                said, lines = {}, []
             current, message = line["sessionId"], line["message"]
-            content = message["content"]
-            text = content if isinstance(content, str) else str(content[-1].get("text", ""))
-            said[message.get("id") or line["uuid"]] = (message["role"], text)
-    yield list(said.values())
+            content, usage, key = message["content"], message.get("usage"), message.get("id") or line["uuid"]
+            lines.append(raw_line)
+            if usage is None:
+                said[key] = "user", content, (key, *(None,) * 11, line["timestamp"], line["timestamp"])[:13]
+            else:
+                text, cached, written = (
+                    str(content[-1].get("text", "")),
+                    usage["cache_read_input_tokens"],
+                    usage["cache_creation_input_tokens"],
+                )
+                total = usage["input_tokens"] + cached + written
+                told = (
+                    total,
+                    cached,
+                    written,
+                    usage["output_tokens"],
+                    json.dumps(usage),
+                    1_000_000,
+                    "catalog",
+                    json.dumps(content),
+                    "Hm.",
+                    "{}",
+                )
+                said[key] = "assistant", text, (key, *told, line["timestamp"], line["timestamp"])
+    yield list(said.values()), lines
 
 
 def of_own(path: Path) -> Said:
-    said: list[tuple[str, str]] = []
+    """Yield the messages of each session; the rows are kept nowhere."""
+    said: list[raw.Said] = []
     with path.open("rb") as file:
         for line in file:
             row = json.loads(line)
             if row["type"] == "session" and said:
-                yield said
+                yield said, []
                 said = []
             elif row["type"] == "message":
-                said.append((row["role"], row["content"]))
-    yield said
+                said.append((row["role"], row["content"], ()))
+    yield said, []
 
 
 def compare(folder: Path, format: str, path: Path, said: Callable[[Path], Said]) -> Measured:

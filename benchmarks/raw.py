@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,32 @@ class Turns:
         )
 
 
-def import_by_hand(path: Path, said: Iterable[list[tuple[str, str]]], chunk: int = 5_000) -> None:
-    """Conversations by executemany, in chunks of 5,000 rows, under the same triggers."""
+Said = tuple[str, str, tuple[Any, ...]]  # role, text, further columns
+MORE = ("external_id", "model_id", "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "usage",
+        "cost", "cost_source", "parts", "reasoning", "metadata", "created_at", "completed_at")  # fmt: skip
+
+
+def import_by_hand(path: Path, said: Iterable[tuple[list[Said], list[bytes]]], chunk: int = 5_000) -> None:
+    """Conversations and their raw records by executemany, in chunks of 5,000 rows, under the same triggers."""
     connection = connect(path)
-    session = connection.execute("SELECT coalesce(max(id), 0) FROM sessions").fetchone()[0]
+    session, message_id, line = (
+        connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
+        for table in ("sessions", "messages", "import_records")
+    )
+    connection.execute(
+        "INSERT INTO import_sources (id, path, format, sha256, size_bytes, imported_at, complete) VALUES (1, 'x', 'x', '', 0, ?, 0)", (NOW,)
+    )  # fmt: skip
+    model = connection.execute(
+        "INSERT INTO models (uuid, provider, model_name, model_version, is_active, created_at) VALUES (?, 'raw', 'raw', '', 1, ?)",
+        (os.urandom(16).hex(), NOW),
+    ).lastrowid
     sessions: list[tuple[Any, ...]] = []
     messages: list[tuple[Any, ...]] = []
+    records: list[tuple[Any, ...]] = []
+    columns = (
+        f"id, uuid, session_id, sequence_number, parent_id, position, role, origin, status, content, {', '.join(MORE)}"
+    )
+    marks = ", ".join("?" * (10 + len(MORE)))
 
     def enter() -> None:
         connection.execute("BEGIN IMMEDIATE")
@@ -111,21 +132,42 @@ def import_by_hand(path: Path, said: Iterable[list[tuple[str, str]]], chunk: int
             "last_activity_at) VALUES (?, ?, 'imported', 'active', 11, 0, 0, 0, 0, 0, 0, 0, ?)",
             sessions,
         )
+        connection.executemany(f"INSERT INTO messages ({columns}) VALUES ({marks})", messages)
         connection.executemany(
-            "INSERT INTO messages (uuid, session_id, sequence_number, position, role, origin, status, content) "
-            "VALUES (?, ?, ?, ?, ?, ?, 'complete', ?)",
-            messages,
+            "INSERT INTO import_records (source_id, line, message_id, disposition, raw_record) VALUES (1, ?, ?, 'imported', ?)",
+            records,
         )
         connection.execute("COMMIT")
         sessions.clear()
         messages.clear()
+        records.clear()
 
-    for conversation in said:
+    for conversation, lines in said:
         session += 1
         sessions.append((session, os.urandom(16).hex(), NOW))
-        for number, (role, content) in enumerate(conversation, 1):
-            origin = "human" if role == "user" else "model"
-            messages.append((os.urandom(16).hex(), session, number, number, role, origin, content))
+        for number, (role, content, more) in enumerate(conversation, 1):
+            message_id += 1
+            parent = message_id - 1 if number > 1 else None
+            origin, answers = ("human", None) if role == "user" else ("model", model)
+            told = (more[0], answers, *more[1:]) if more else (None,) * len(MORE)
+            messages.append(
+                (
+                    message_id,
+                    os.urandom(16).hex(),
+                    session,
+                    number,
+                    parent,
+                    number,
+                    role,
+                    origin,
+                    "complete",
+                    content,
+                    *told,
+                )
+            )
+        for record in lines:
+            line += 1
+            records.append((line, message_id, zlib.compress(record, 1)))
         if len(messages) >= chunk:
             enter()
     enter()

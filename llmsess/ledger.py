@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from concurrent.futures import Future
 from typing import Any
 
 from llmsess import texts
@@ -24,6 +25,8 @@ class Ledger:
         self.file = file
         self.before = logged_lines(file.id, items)  # what an earlier import made of the same lines
         self.rows: list[tuple[Any, ...]] = []
+        self.raw: list[bytes] = []
+        self.compressed: Future[list[bytes]] | None = None
         self.mended: list[tuple[int, int]] = []
 
     def log_all(self, record: MessageRecord, disposition: str, message_id: int | None) -> None:
@@ -46,12 +49,22 @@ class Ledger:
             self.mended.append((self.file.id, record.line))
         elif before is not None and disposition in ("duplicate", "ignored", "bad"):
             return
-        raw = zlib.compress(record.raw, 1) if self.file.keep_raw else None
         named = texts.clean(record.external_id) if record.external_id else None
-        self.rows.append((self.file.id, record.line, named, message_id, disposition, problem, raw))
+        self.rows.append((self.file.id, record.line, named, message_id, disposition, problem))
+        self.raw.append(record.raw)
+
+    def compress(self) -> None:
+        """Begin to compress the records in a thread, while the messages are entered."""
+        self.compressed = self.file.pool.submit(_compressed, self.raw) if self.file.keep_raw else None
 
     def write(self) -> None:
         """Enter what was logged."""
+        raw = self.compressed.result() if self.compressed else [None] * len(self.rows)
         with database.translated():
             database.driver_connection().executemany(_MENDED, self.mended)
-            database.driver_connection().executemany(_LOG, self.rows)
+            rows = ((*row, data) for row, data in zip(self.rows, raw, strict=True))
+            database.driver_connection().executemany(_LOG, rows)
+
+
+def _compressed(records: list[bytes]) -> list[bytes]:
+    return [zlib.compress(record, 1) for record in records]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -67,6 +68,7 @@ class ImportFile:
     ) -> None:
         self.format, self.report, self.keep_raw, self.undelete = importer.NAME, report, keep_raw, undelete
         self.id = self._begin(source)
+        self.pool = ThreadPoolExecutor(1)  # compresses records
         self.sessions: set[int] = set()  # ours, of this file
         self.repeated: set[int] = set()  # of other files, whose messages this one repeats
         self.deleted: set[str] = set()  # sessions that a person deleted here

@@ -51,6 +51,7 @@ def test_eight_processes_make_one_file_and_one_line(tmp_path: Path) -> None:
     assert db.database.execute_sql("SELECT name FROM schema_migrations").fetchall() == [
         ("0001_initial",),
         ("0002_templates",),
+        ("0003_imports",),
     ]
     messages = sessions.path("shared")
     assert len(messages) == 1600

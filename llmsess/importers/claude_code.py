@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,7 +128,8 @@ class _Reader:
 
     def take(self, record: InputRecord, line: dict[str, Any]) -> Iterator[Item]:
         """Yield what one line and the replies it closes become."""
-        record = record._replace(external_id=text_or_none(line.get("uuid")))
+        uuid = line.get("uuid")
+        record = InputRecord(record.line, record.raw, uuid if isinstance(uuid, str) and uuid else None)
         self.count += 1
         message, kind = line.get("message"), line.get("type")
         if kind in ("summary", "ai-title", "custom-title"):
@@ -141,11 +142,11 @@ class _Reader:
             return
         role = kind or message.get("role")
         if role == "assistant":
-            yield from self.session(line)
-            self.grow(record, line, message)
+            session = yield from self.session(line)
+            self.grow(record, line, message, session)
         elif role == "user" and message.get("content"):
-            yield from self.session(line)
-            self.user(record, line, message["content"])
+            session = yield from self.session(line)
+            self.user(record, line, message["content"], session)
         else:
             self.alias(line)
             yield Ignored(record, "a message without content" if role == "user" else None)
@@ -177,13 +178,13 @@ class _Reader:
     def nameless(self, line: dict[str, Any]) -> str:
         return "sha256:" + hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()[:32]
 
-    def session(self, line: dict[str, Any]) -> Iterator[Item]:
-        """Make the line's session the current one, and yield its record the first time."""
+    def session(self, line: dict[str, Any]) -> Generator[Item, None, str]:
+        """Make the line's session the current one, yield its record the first time, and return its external id."""
         external_id = self.session_id(line)
         if not line.get("isSidechain"):
             self.current = external_id
         if external_id in self.sessions:
-            return
+            return external_id
         self.sessions.add(external_id)
         named = text_or_none(line.get("sessionId"))
         parent = named if named and named != external_id else None
@@ -197,6 +198,7 @@ class _Reader:
             relation=relation,
             metadata={ours: line[theirs] for ours, theirs in told.items() if line.get(theirs)} or None,
         )
+        return external_id
 
     def title(self, record: InputRecord, line: dict[str, Any]) -> Iterator[Item]:
         """Take a title line. A summary names a message, usually of another file: linking finds whose it is."""
@@ -231,9 +233,8 @@ class _Reader:
             self.message_of[uuid] = external_id
         self.latest[session] = external_id
 
-    def user(self, record: InputRecord, line: dict[str, Any], content: Any) -> None:
+    def user(self, record: InputRecord, line: dict[str, Any], content: Any, session: str) -> None:
         """Take a user line: a prompt, tool results, or something that Claude Code wrote."""
-        session = self.session_id(line)
         blocks = content if isinstance(content, list) else None
         is_result = any(isinstance(block, dict) and block.get("type") == "tool_result" for block in blocks or [])
         external_id = record.external_id or f"{session}#{self.count}"
@@ -251,9 +252,8 @@ class _Reader:
         self.place(line, session, external_id)
         self.waiting.append(message)
 
-    def grow(self, record: InputRecord, line: dict[str, Any], message: dict[str, Any]) -> None:
+    def grow(self, record: InputRecord, line: dict[str, Any], message: dict[str, Any], session: str) -> None:
         """Take a line of a reply: the first of its id, or a further one."""
-        session = self.session_id(line)
         api_id = text_or_none(message.get("id"))
         external_id = self.reply_id(api_id, session) if api_id else record.external_id or f"{session}#{self.count}"
         parent = self.parent(line, session)
