@@ -14,7 +14,7 @@ from typing import Any
 
 from peewee import ForeignKeyField, JSONField
 
-from llmsess import texts
+from llmsess import parts, texts
 from llmsess.db import database
 from llmsess.models import Call, LanguageModel, Message, Project, Session, dump_json
 
@@ -164,7 +164,35 @@ def _messages(ids: list[int], masked: Masked, seen: set[str]) -> Iterator[Row]:
                 yield from _blobs(row_id, seen, hashes)
             more: Row = {"blobs": hashes} if hashes else {}
             more |= {"calls": list(_calls(row_id))} if sent else {}
-            yield {"type": "message"} | masked(told) | more
+            yield {"type": "message"} | _masked_message(told, masked) | more
+
+
+def _masked_message(told: Row, masked: Masked) -> Row:
+    """Return a message with what people and models wrote masked; its parts go on fitting its texts."""
+    if "parts" not in told:
+        return masked(told)  # type: ignore[no-any-return]
+    fields = {name: told.get(name) for name in texts.FIELDS}
+    try:
+        made, moved = parts.changed(fields, told["parts"], masked, lambda text: _masked_json(text, masked))
+    except ValueError:  # no parts of ours: then only the texts are
+        made, moved = {name: masked(text) for name, text in fields.items()}, None
+    rest = {name: value for name, value in told.items() if name not in (*fields, "parts")}
+    row: Row = masked(rest) | _set(dict(made)) | _set({"parts": moved})
+    return row
+
+
+def _masked_json(text: str, masked: Masked) -> str:
+    """Return a text of JSON masked: as text where that is JSON still, else value by value."""
+    changed: str = masked(text)
+    try:
+        json.loads(changed)
+    except ValueError:
+        return dump_json(masked(json.loads(text)))
+    return changed
+
+
+def _set(values: Row) -> Row:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _blobs(message_id: int, seen: set[str], hashes: list[str]) -> Iterator[Row]:

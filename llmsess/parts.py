@@ -224,3 +224,53 @@ def _restore_media(part: Block, attachment: Callable[[int], bytes]) -> Block:
     head, kept = part["image_url"]["url"]
     data = base64.b64encode(attachment(kept[1])).decode()
     return part | {"image_url": part["image_url"] | {"url": f"{head};base64,{data}"}}
+
+
+def changed(
+    fields: dict[str, str | None], parts: list[Any], change: Callable[[str], str], change_json: Callable[[str], str]
+) -> tuple[dict[str, str | None], list[Any]]:
+    """Return the fields and the parts of a message with each of their texts changed, the spans moved along.
+
+    `change_json` is given texts that are JSON and stay so. Spans that overlap are none of ours: raises ValueError.
+    """
+    spans: dict[tuple[str, int, int], bool] = {}  # whether a span is JSON
+    _collect(parts, spans)
+    moved: dict[tuple[str, int, int], list[Any]] = {}
+    made = dict(fields)
+    for name in {span[0] for span in spans}:
+        text, done, end = fields.get(name) or "", "", 0
+        for span in sorted(one for one in spans if one[0] == name):
+            if span[1] < end:
+                raise ValueError("spans that overlap")
+            done += change(text[end : span[1]])
+            start = len(done)
+            done += (change_json if spans[span] else change)(text[span[1] : span[2]])
+            moved[span], end = [name, start, len(done)], span[2]
+        made[name] = done + change(text[end:])
+    others = {name: change(text) for name, text in made.items() if text and name not in {span[0] for span in spans}}
+    return made | others, _moved(parts, moved, change)
+
+
+def _is_span(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and value[0] in ("content", "reasoning", "tool_text")
+
+
+def _collect(value: Any, spans: dict[tuple[str, int, int], bool], *, is_json: bool = False) -> None:
+    if _is_span(value):
+        spans[tuple(value)] = is_json
+    elif isinstance(value, dict) and value.keys() != {"json"}:
+        for key, inner in value.items():
+            _collect(inner, spans, is_json=value.get("type") == "tool_use" and key == "input")
+    elif isinstance(value, list):
+        for inner in value:
+            _collect(inner, spans)
+
+
+def _moved(value: Any, moved: dict[tuple[str, int, int], list[Any]], change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if _is_span(value) and tuple(value) in moved:
+        return moved[tuple(value)]
+    if isinstance(value, dict):
+        return {key: inner if key == "type" else _moved(inner, moved, change) for key, inner in value.items()}
+    return [_moved(inner, moved, change) for inner in value] if isinstance(value, list) else value

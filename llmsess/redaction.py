@@ -11,7 +11,11 @@ import re
 from collections import Counter
 from typing import Any
 
-BEGINNING = r"(?:(?<![A-Za-z0-9_])|(?<=\\[nrtbf]))"  # of a word, also behind an escape of JSON; {B} below
+BEGINNING = (  # of a word, also behind an escape of JSON or a colour of a terminal; {B} below
+    r"(?:(?<![A-Za-z0-9_])|(?<=\\[nrtbf])|(?<=\\u[0-9A-Fa-f]{4})"
+    r"|(?<=\[m)|(?<=\[[0-9]m)|(?<=\[[0-9]{2}m)|(?<=;[0-9]m)|(?<=;[0-9]{2}m))"
+)
+SECRET_NAME = re.compile(r"(?i)(?:api[_-]?key|secret|token|passw(?:or)?d|access[_-]?key)[A-Z0-9_]{0,20}$")
 PATTERNS: dict[str, str] = {  # what it is: what it looks like; the group `secret`, or all of it, is masked
     "private key": (
         r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----(?:[A-Za-z0-9+/=\s:,.\\]|-(?!-)){0,9000}"
@@ -72,5 +76,18 @@ class Redactor:
         if isinstance(value, list):
             return [self.value(item) for item in value]
         if isinstance(value, dict):
-            return {self.text(key): self.value(item) for key, item in value.items()}
+            return {self.text(key): self.named(key, item) for key, item in value.items()}
         return value
+
+    def named(self, name: str, value: Any) -> Any:
+        """Return what stands under a name, which may tell that it is a secret."""
+        masked = self.value(value)
+        if (
+            masked == value
+            and isinstance(value, str)
+            and SECRET_NAME.search(name)
+            and re.fullmatch(r"\S{8,200}", value)
+        ):
+            self.found["assigned secret"] += 1
+            return "[redacted: assigned secret]"
+        return masked

@@ -23,7 +23,8 @@ from llmsess.importers.source import Source
 from llmsess.matching import SourceReport
 from llmsess.models import Call, LanguageModel, Message, Project, Session, dump_json
 from llmsess.rowchecks import checked, checked_uuid
-from llmsess.rows import insert_row
+from llmsess.rows import insert_row, update_row
+from llmsess.writing import collect, held_by
 
 FORMAT = "llmsess"
 EPOCH = "1970-01-01T00:00:00.000000Z"  # the activity of a session of which nothing is known
@@ -31,7 +32,8 @@ Values = dict[str, Any]
 _KNOWN = "SELECT uuid, id FROM {} WHERE uuid IN (SELECT value FROM json_each(?))"
 _MESSAGES = "SELECT uuid, id, position, parent_id FROM messages WHERE uuid IN (SELECT value FROM json_each(?))"
 _SESSIONS = """
-    SELECT s.uuid, s.id, s.status, s.head_id, s.last_activity_at, s.next_sequence, s.is_partial FROM sessions s WHERE {}
+    SELECT s.uuid, s.id, s.status, s.head_id, s.last_activity_at, s.next_sequence, s.is_partial, s.source_updated_at
+    FROM sessions s WHERE {}
 """
 _HEADS = """
     UPDATE sessions SET head_id = (SELECT m.id FROM restored_heads h JOIN messages m ON m.uuid = h.uuid
@@ -93,29 +95,6 @@ def _link(report: SourceReport) -> None:
         linking.place(session)
 
 
-def survey(
-    source: Source, importer: Importer, report: SourceReport, on_chunk: Callable[[], None] = lambda: None
-) -> None:
-    """Count in the report what an import of the file would make of each row."""
-    tables = {"project": "projects", "model": "models", "session": "sessions", "message": "messages"}
-    for items in chunks(importer.read(source)):
-        rows = [item for item in items if isinstance(item, Row)]
-        known = {kind: _known(table, [row for row in rows if row.kind == kind]) for kind, table in tables.items()}
-        for row in rows:
-            report.sessions += row.kind == "session"
-            report.messages += row.kind == "message"
-            there = row.values.get("uuid") in known.get(row.kind, {})
-            if row.kind == "blob":
-                sha256 = row.values.get("sha256")
-                sql = "SELECT 1 FROM blobs WHERE sha256 = ?"
-                there = isinstance(sha256, str) and database.execute_sql(sql, (sha256,)).fetchone() is not None
-            report.records["duplicate" if there else "imported"] += 1
-        for item in items:
-            if not isinstance(item, Row):
-                _count(report, item)
-        on_chunk()
-
-
 def _count(report: SourceReport, item: Any) -> None:
     report.records["bad" if isinstance(item, Bad) else "ignored"] += 1
     if item.problem:
@@ -150,10 +129,12 @@ class _Owner:
     """A session while its rows are entered."""
 
     def __init__(
-        self, row_id: int, status: str, head: int | None, latest: str, next_sequence: int, partial: bool | None = None
-    ) -> None:
+        self, row_id: int, status: str, head: int | None, latest: str, next_sequence: int,
+        partial: bool | None = None, version: str | None = None,
+    ) -> None:  # fmt: skip
         self.id, self.status, self.head, self.latest, self.next_sequence = row_id, status, head, latest, next_sequence
         self.is_new = False
+        self.version, self.is_newer = version, False  # as the source tells, and whether the file's is a later one
         self.is_tombstone = status == "deleted" and not partial  # a person deleted it here
 
 
@@ -182,7 +163,7 @@ class _Chunk:
             uuid, pair = values.get("uuid"), (values.get("source"), values.get("external_id"))
             if isinstance(uuid, str) and uuid not in owners and all(isinstance(part, str) for part in pair):
                 sql = _SESSIONS.format("s.source = ? AND s.external_id = ?")
-                row = database.execute_sql(sql, pair).fetchone()
+                row = database.execute_sql(sql, [texts.clean(str(part)) for part in pair]).fetchone()
                 if row is not None:  # imported here too, from the same source
                     owners[uuid] = _Owner(*row[1:])
         return owners
@@ -259,12 +240,20 @@ class _Chunk:
         elif owner.is_tombstone and not self.state.undelete:
             self.state.left.add(uuid)
             return "ignored"
-        elif owner.status == "deleted" or str(given.get("last_activity_at", "")) > owner.latest:
+        elif owner.status == "deleted" or self.is_later(owner, given):
             became = self.update(owner, given)
         else:
             became = "duplicate"
         self.aside(self.owners[uuid], values, is_later=became != "duplicate")
         return became
+
+    def is_later(self, owner: _Owner, given: Values) -> bool:
+        """Return whether the file has a later version of a session: by its source, else by its last activity."""
+        version = given.get("source_updated_at")
+        if version and owner.version:
+            owner.is_newer = version > owner.version
+            return owner.is_newer
+        return str(given.get("last_activity_at", "")) > owner.latest
 
     def refers(self, values: Values) -> Values:
         """Return the project and the model of a session as our ids."""
@@ -315,8 +304,9 @@ class _Chunk:
         if str(values["session"]) in self.state.left:
             return "ignored"
         if given["uuid"] in self.messages or self.is_imported(owner, given):
-            self.hang(self.messages[given["uuid"]], values)
-            return "duplicate"
+            place = self.messages[given["uuid"]]
+            self.hang(place, values)
+            return self.renew(place, given) if owner.is_newer else "duplicate"
         row_id, self.next_id = self.next_id, self.next_id + 1
         above = self.hang(_Place(row_id, 1, None), values)
         given |= {"position": above.position + 1 if above else 1} | ({"parent_id": above.id} if above else {})
@@ -338,6 +328,19 @@ class _Chunk:
         if held or calls:
             self.after.append((row_id, held, calls))
         return "imported"
+
+    def renew(self, place: _Place, given: Values) -> str:
+        """Put a later version of a message in the place of what we have, where it says something else."""
+        told = {name: given.get(name) for name in (*texts.FIELDS, "parts", "metadata")}
+        sql = f"SELECT {', '.join(texts.whole('m', name) for name in texts.FIELDS)} FROM messages m WHERE m.id = ?"
+        ours = database.execute_sql(sql, (place.id,)).fetchone()
+        if ours is None or tuple(told[name] for name in texts.FIELDS) == tuple(ours):
+            return "duplicate"
+        left = held_by(str(place.id))
+        hashes = {f"{name}_sha256": None for name in texts.FIELDS}
+        update_row(Message, place.id, **texts.stored(told | hashes))
+        collect(left)
+        return "merged"
 
     def hang(self, place: _Place, values: Values) -> _Place | None:
         """Return the parent of a message that has none yet, None where it has or it is still to come."""

@@ -8,10 +8,8 @@ file repeats another's lines; unrelated files may use the same ids). A message w
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from llmsess import bulk, linking, texts
@@ -76,7 +74,7 @@ def enter(
     """
     file = ImportFile(source, importer, report, **options)
     bulk.prepare()
-    with file.pool, _fewer_collections():
+    with file.pool, bulk.fewer_collections():
         for items in chunks(importer.read(source)):
             with database.atomic():
                 _Chunk(file, items).enter()
@@ -86,17 +84,6 @@ def enter(
         for line, problem in linking.link(importer.NAME):
             report.add_problem(line, problem)
         database.execute_sql("UPDATE import_sources SET complete = 1 WHERE id = ?", (file.id,))
-
-
-@contextlib.contextmanager
-def _fewer_collections() -> Iterator[None]:
-    """Look for circles less often: a chunk is many objects that live as long as it does (a seventh of the time)."""
-    before = gc.get_threshold()
-    gc.set_threshold(100_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 class _Chunk:
@@ -231,6 +218,8 @@ class _Chunk:
         known = find_same(record, self.known.get(record.external_id, []), growth.id, self.ledger.before, self.family)
         if known is not None and known.session_id != growth.id:
             self.file.repeated.add(known.session_id)
+        if record.kin and not growth.deleted:
+            self.derive(growth, record)  # also of what is repeated, so that the order of files does not matter
         if growth.deleted:
             self.left_deleted(record)
             self.ledger.log_all(record, "ignored", None)
@@ -340,15 +329,20 @@ class _Chunk:
         if model is not None:
             growth.model_id = model.id
         extends = parent is not None and parent.id == growth.head_id
-        free = growth.movable and self.file.heads.get(growth.id) != ""
+        free = growth.movable and self.file.heads.get(growth.id) != "" and growth.id not in self.file.older
         if free and (extends or created is None or created >= growth.latest):  # lines may come in any order
             growth.head_id = row_id
         if created:
             growth.latest = max(growth.latest, created)
             growth.earliest = min(growth.earliest or created, created)
+        self.derive(growth, record)
+
+    def derive(self, growth: Growth, record: MessageRecord) -> None:
+        """Take the first prompt for a title, until there is one."""
         if growth.title is None and record.role == "user" and record.origin != "harness":
             said = _TAGGED.sub("", record.packed.content) or record.packed.content
             growth.title = growth.imported_title = texts.one_line(said, TITLE_CHARACTERS) or None
+            growth.dirty = True
 
     def replace(self, record: MessageRecord, known: Known) -> None:
         """Put the newer version of a message in the place of the older; its raw records stay."""

@@ -12,6 +12,7 @@ from llmsess.importers.base import (
     Importer,
     Item,
     MessageRecord,
+    Row,
     SessionRecord,
     TitleRecord,
     Whole,
@@ -30,6 +31,7 @@ from llmsess.matching import (
     logged_lines,
     whole,
 )
+from llmsess.models import dump_json
 
 
 def survey(
@@ -128,3 +130,36 @@ class _Survey:
         known = key in self.told or linking.is_told(item)
         self.told.add(key)
         return known
+
+
+_KNOWN = "SELECT uuid FROM {} WHERE uuid IN (SELECT value FROM json_each(?))"
+_BLOBS = "SELECT sha256 FROM blobs WHERE sha256 IN (SELECT value FROM json_each(?))"
+_TABLES = {"project": "projects", "model": "models", "session": "sessions", "message": "messages"}
+
+
+def survey_rows(
+    source: Source, importer: Importer, report: SourceReport, on_chunk: Callable[[], None] = lambda: None
+) -> None:
+    """Count in the report what an import of a file of our own format would make of each row."""
+    for items in chunks(importer.read(source)):
+        rows = [item for item in items if isinstance(item, Row)]
+        named = {kind: _KNOWN.format(table) for kind, table in _TABLES.items()} | {"blob": _BLOBS}
+        known: set[tuple[str, str]] = set()
+        for kind, sql in named.items():
+            keys = dump_json([_key(row) for row in rows if row.kind == kind and _key(row)])
+            known |= {(kind, found[0]) for found in database.execute_sql(sql, (keys,)).fetchall()}
+        for row in rows:
+            report.sessions += row.kind == "session"
+            report.messages += row.kind == "message"
+            report.records["duplicate" if (row.kind, _key(row)) in known else "imported"] += 1
+        for item in items:
+            if isinstance(item, (Ignored, Bad)):
+                report.records["bad" if isinstance(item, Bad) else "ignored"] += 1
+                if item.problem:
+                    report.add_problem(item.record.line, item.problem)
+        on_chunk()
+
+
+def _key(row: Row) -> str:
+    value = row.values.get("sha256" if row.kind == "blob" else "uuid")
+    return value if isinstance(value, str) else ""

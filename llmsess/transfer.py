@@ -80,7 +80,7 @@ def run(
             own = importer.NAME == restoring.FORMAT
             if dry_run:
                 if own:
-                    restoring.survey(source, importer, found, on_chunk)
+                    surveying.survey_rows(source, importer, found, on_chunk)
                 else:
                     surveying.survey(source, importer, found, on_chunk, undelete=undelete, seen=seen)
             else:

@@ -657,3 +657,86 @@ def test_a_pipe_and_a_device_are_written_to_as_they_are(process: Command, tmp_pa
     assert (tmp_path / "link.md").is_symlink() and (tmp_path / "target.md").read_text().startswith("# Talk")
     failed = process("export", "csv", "-o", str(tmp_path / "no" / "x.csv"))
     assert failed.status == 1 and "cannot be written: No such file" in failed.err
+
+
+def test_masked_messages_go_on_fitting_their_parts(database: db.Database, template: Path, tmp_path: Path) -> None:
+    key = "ghp_" + "a1" * 18
+    row = sessions.create("Keys")
+    blocks = [
+        {"type": "text", "text": f"first {key}"},
+        {"type": "text", "text": "second text"},
+        {
+            "type": "tool_use",
+            "id": "t",
+            "name": "f",
+            "input": {"a": key, "token": 123456789, "password": "correcthorse", "z": [1]},
+        },
+    ]
+    sessions.append(row, "assistant", blocks)
+    sessions.append(
+        row,
+        "tool",
+        [
+            {"type": "tool_result", "tool_use_id": "t", "content": f'{{"x": "\\u001b[31m{key}\\u001b[0m"}}'},
+            {"type": "odd", "said": key},
+        ],
+    )
+    text = written("llmsess", redact=True)
+    assert key not in text and "correcthorse" not in text
+    other(tmp_path, template)
+    assert not restore(tmp_path, text).failed
+    first, second = sessions.path("Keys")
+    told = sessions.blocks(first)
+    assert told is not None and [block.get("text") for block in told[:2]] == [
+        "first [redacted: github token]",
+        "second text",
+    ]
+    assert told[2]["input"] == {
+        "a": "[redacted: github token]",
+        "token": 123456789,
+        "password": "[redacted: assigned secret]",
+        "z": [1],
+    }
+    assert sessions.blocks(second) == [
+        {
+            "type": "tool_result",
+            "tool_use_id": "t",
+            "content": '{"x": "\\u001b[31m[redacted: github token]\\u001b[0m"}',
+        },
+        {"type": "odd", "said": "[redacted: github token]"},
+    ]
+
+
+def test_a_later_version_travels_between_machines(database: db.Database, template: Path, tmp_path: Path) -> None:
+    from tests.specimens import node, text
+
+    def version(time: float, title: str, answer: str) -> dict[str, Any]:
+        return {
+            "id": "v",
+            "title": title,
+            "update_time": time,
+            "mapping": {
+                "q": node("q", None, "user", text("q"), ["a"]),
+                "a": node("a", "q", "assistant", text(answer), []),
+            },
+        }
+
+    (tmp_path / "new.json").write_text(json.dumps([version(200.0, "New", "new")]))
+    (tmp_path / "old.json").write_text(json.dumps([version(100.0, "Old", "an old text")]))
+    transfer.run("auto", [tmp_path / "new.json"])
+    newer = written("llmsess")
+    other(tmp_path, template)
+    transfer.run("auto", [tmp_path / "old.json"])
+    older = written("llmsess")
+    assert restore(tmp_path, newer).totals()["merged"] == 2
+    assert [message.content for message in sessions.path("New")] == ["q", "new"]
+    assert restore(tmp_path, older).totals()["merged"] == 0
+    assert [message.content for message in sessions.path("New")] == ["q", "new"]
+
+
+def test_a_name_that_cannot_be_a_file_is_one_line(process: Command, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in (str(tmp_path / "loop"), "x" * 300):
+        ran = process("export", "csv", "--yes", "-o", name)
+        assert ran.status == 1 and "cannot be written" in ran.err and ran.err.count("\n") == 1
+    assert process("export", "csv", "-o", "-").out.startswith("session_id")

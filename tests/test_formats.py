@@ -190,7 +190,8 @@ def everything() -> list[Any]:
     paths = sorted(
         (str(row.external_id), [message.content for message in sessions.path(row)]) for row in Session.select()
     )
-    return [rows, paths]
+    titles = sorted((str(row.external_id), row.title) for row in Session.select())
+    return [rows, paths, titles]
 
 
 def in_any_order(template: Path, tmp_path: Path, files: list[Path]) -> list[Any]:
@@ -218,7 +219,7 @@ def test_codex_forks_of_forks_share_what_they_repeat_in_any_order(template: Path
         write(tmp_path / "c.jsonl", *rollout("grandchild", "child", "one", "two", "three", "four", first=20)),
         write(tmp_path / "d.jsonl", *rollout("sibling", "root", "one", "other", first=40)),
     ]
-    rows, paths = in_any_order(template, tmp_path, files)
+    rows, paths, _ = in_any_order(template, tmp_path, files)
     assert dict(paths)["grandchild"] == ["one", "re: one", "two", "re: two", "three", "re: three", "four", "re: four"]
     assert dict(paths)["sibling"] == ["one", "re: one", "other", "re: other"]
     assert [row[2] for row in rows if row[1] == "root"] == ["one", "re: one", "two", "re: two", "own", "re: own"]
@@ -260,7 +261,7 @@ def test_pi_forks_share_what_they_repeat_in_any_order(template: Path, tmp_path: 
             for k in range(2 + 2 * i)
         ]
         files.append(write(tmp_path / f"t_{name}.jsonl", header, *lines))
-    rows, paths = in_any_order(template, tmp_path, files)
+    rows, paths, _ = in_any_order(template, tmp_path, files)
     assert [len(path) for _, path in paths] == [2, 4, 6]
     assert len(rows) == 6
 
@@ -758,3 +759,35 @@ def test_batch_answers_find_prompts_that_are_compressed(database: db.Database, t
         (tmp_path / "broken.jsonl").write_bytes(b"\x1f\x8b junk")
         imported(write(tmp_path / "out.jsonl", answer))
     assert [(m.role, m.content) for m in sessions.path("@last")] == [("user", "question"), ("assistant", "answer")]
+
+
+def test_ids_of_opencode_that_are_bytes_or_nothing(database: db.Database, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "o.db") as connection:
+        connection.executescript("""
+            CREATE TABLE session (id, title); CREATE TABLE message (id, session_id, data); CREATE TABLE part (id, message_id, data);
+            INSERT INTO session VALUES (x'736573', 'Bytes'), (NULL, 'Nothing');
+            INSERT INTO message VALUES (x'6d7367', x'736573', '{"role": "user"}'), (NULL, NULL, '{"role": "user"}');
+            INSERT INTO part VALUES (x'707274', x'6d7367', '{"type": "text", "text": "hello"}');
+        """)
+    connection.close()
+    report = transfer.run("auto", [tmp_path / "o.db"])
+    assert (report.totals()["imported"], report.totals()["bad"]) == (1, 1)
+    assert said("ses") == [("user", "hello")]
+
+
+def test_an_older_version_moves_no_head_even_with_more_in_it(database: db.Database, tmp_path: Path) -> None:
+    one, two, three = (
+        node(key, above, "user", text(key), []) for key, above in (("n0", None), ("n1", "n0"), ("n2", "n1"))
+    )
+    new = write(
+        tmp_path / "new.json",
+        [{"id": "v", "update_time": 200.0, "current_node": "n1", "mapping": {"n0": one, "n1": two}}],
+    )
+    old = write(
+        tmp_path / "old.json",
+        [{"id": "v", "update_time": 100.0, "current_node": "n2", "mapping": {"n0": one, "n1": two, "n2": three}}],
+    )
+    transfer.run("auto", [new])
+    transfer.run("auto", [old])
+    assert [content for _, content in said("v")] == ["n0", "n1"]
+    assert len(sessions.nodes(session("v"))) == 3

@@ -353,3 +353,21 @@ def test_a_dry_run_over_files_that_repeat_each_other_tells_the_truth(database: d
         specimens.write("sharegpt", tmp_path / name)
     dry, did = transfer.run("auto", [tmp_path], dry_run=True).totals(), transfer.run("auto", [tmp_path]).totals()
     assert dry == did and did["duplicate"] == 1
+
+
+def test_a_damaged_member_gives_what_comes_before_its_damage(database: db.Database, tmp_path: Path) -> None:
+    many = json.dumps([specimens.chat(f"question {i}", os.urandom(600).hex()) for i in range(800)]).encode()
+    made = bytearray(archive(tmp_path / "a.zip", a_dot_json=many).read_bytes())
+    place = int(len(made) * 0.9)
+    made[place : place + 20] = b"\xff" * 20
+    (tmp_path / "a.zip").write_bytes(made)
+    report = transfer.run("auto", [tmp_path / "a.zip"])
+    assert report.failed and report.totals()["imported"] > 600
+
+
+def test_elements_that_are_too_large_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "MAX_LINE_BYTES", 3_000_000)
+    (tmp_path / "x").write_bytes(b'[{"a": 1}, {"b": "' + b"]x" * 2_500_000 + b'"}, {"a": 2}]')
+    found = read(tmp_path / "x")
+    assert [value for _, value, _ in found] == [{"a": 1}, None, {"a": 2}]
+    assert found[1][2] == "an element is larger than 256 MiB"

@@ -56,7 +56,8 @@ def export(
     chosen = session_filter(filters)
     if references and chosen != type(chosen)():
         raise InvalidInput("an export is of sessions that are named or of a filter, not both")
-    if file and Path(file).is_file() and not confirmed(f"overwrite {file}", yes=yes, dry_run=False):
+    file = None if file == "-" else file
+    if file and os.path.isfile(file) and not confirmed(f"overwrite {file}", yes=yes, dry_run=False):
         return
     with _opened(file) as out:
         report = exporting.run(format_, out, references, chosen, redact=redact, hidden=hidden)
@@ -69,15 +70,15 @@ def _opened(file: str | None) -> Iterator[IO[str]]:
     if file is None:
         yield cast(IO[str], output.DataStream())
         return
-    path = Path(file).expanduser().resolve()
     try:
+        path = Path(file).expanduser().resolve()
         if path.exists() and not path.is_file():  # a pipe or a device is written to as it is
             with path.open("wb") as raw, _text(raw, path) as out:
                 yield out
             return
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise LlmsessError(f"{file} cannot be written: {error.strerror}") from error
+    except (OSError, RuntimeError, ValueError) as error:  # also a link that leads to itself, a name with a NUL
+        raise LlmsessError(f"{file[:100]} cannot be written: {getattr(error, 'strerror', error)}") from error
     try:
         with os.fdopen(handle, "wb") as raw, _text(raw, path) as out:
             yield out

@@ -33,7 +33,8 @@ def matches(head: Head) -> bool:
     """Return whether it is a session file, an exported session, or the database."""
     tables = head.tables
     if {"session", "message", "part"} <= tables.keys():
-        return "data" in tables["message"] and "data" in tables["part"]
+        asked = {"message": {"id", "session_id", "data"}, "part": {"id", "message_id", "data"}, "session": {"id"}}
+        return all(columns <= tables[table] for table, columns in asked.items())
     return any(_is_session(record) or _is_export(record) for record in head.objects)
 
 
@@ -142,29 +143,30 @@ def of_database(source: Source) -> Iterator[Item]:
     """Yield the sessions of a database; the ids of a row stand beside its JSON."""
     with source.database() as connection:
         number = 0
-        for row in _rows(connection, "SELECT * FROM session ORDER BY id"):
+        for key, row in _rows(connection, "SELECT * FROM session ORDER BY id"):
             found: list[Message] = []
-            for stored in _rows(connection, "SELECT * FROM message WHERE session_id = ? ORDER BY id", row["id"]):
+            for message, stored in _rows(connection, "SELECT * FROM message WHERE session_id IS ? ORDER BY id", key):
                 number += 1
-                pieces = list(_rows(connection, "SELECT * FROM part WHERE message_id = ? ORDER BY id", stored["id"]))
-                read = [parsed(one.get("data")) for one in (stored, *pieces)]
-                if not all(isinstance(value, dict) for value in read):
-                    raw = json.dumps([stored, *pieces], default=str).encode(errors="surrogatepass")
-                    yield Bad(InputRecord(number, raw, text_or_none(stored["id"])), "a message whose data is no object")
+                pieces = _rows(connection, "SELECT * FROM part WHERE message_id IS ? ORDER BY id", message)
+                told = [stored, *(piece for _, piece in pieces)]
+                read = [parsed(one.get("data")) for one in told]
+                if key is None or message is None or not all(isinstance(value, dict) for value in read):
+                    raw = json.dumps(told, default=str).encode(errors="surrogatepass")
+                    yield Bad(InputRecord(number, raw), "a message without an id, or whose data is no object")
                     continue
-                made = [value | {"id": one["id"]} for value, one in zip(read, (stored, *pieces), strict=True)]
+                made = [value | {"id": str(one.get("id"))} for value, one in zip(read, told, strict=True)]
                 found.append((made[0], made[1:], _record(number, made[0], made[1:])))
-            yield from session(_session_of(row), found)
+            if key is not None:
+                yield from session(_session_of(row), found)
 
 
-def _rows(connection: Any, sql: str, *values: Any) -> Iterator[dict[str, Any]]:
-    """Yield rows as dictionaries; what is no text or number as text."""
+def _rows(connection: Any, sql: str, *values: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yield each row's id as it is stored, and the row as a dictionary; what is no text or number as text."""
     cursor = connection.execute(sql, values)
+    names = [column[0] for column in cursor.description]
     for row in cursor.fetchall():
-        yield {
-            name: value.decode(errors="replace") if isinstance(value, bytes) else value
-            for (name, *_), value in zip(cursor.description, row, strict=True)
-        }
+        told = [value.decode(errors="replace") if isinstance(value, bytes) else value for value in row]
+        yield row[names.index("id")], dict(zip(names, told, strict=True))
 
 
 def _session_of(row: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +174,7 @@ def _session_of(row: dict[str, Any]) -> dict[str, Any]:
     inner = mapping(parsed(row.get("data")))
     times = {"created": row.get("time_created"), "updated": row.get("time_updated")}
     names = {"title": "title", "directory": "directory", "parentID": "parent_id", "version": "version"}
-    columns = {"id": row["id"], "time": times} | {ours: row.get(theirs) for ours, theirs in names.items()}
+    columns = {"id": str(row["id"]), "time": times} | {ours: row.get(theirs) for ours, theirs in names.items()}
     return inner | {key: value for key, value in columns.items() if value is not None}
 
 

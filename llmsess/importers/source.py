@@ -39,6 +39,7 @@ else:  # the standard library's reads zstd from 3.14 on
 HEAD_BYTES = 4 * 1024 * 1024  # how much of a file is looked at to tell its format
 HEAD_RECORDS = 300
 BUFFER_BYTES = 1024 * 1024
+PIECE_BYTES = 64 * 1024  # of a compressed file: what is read when damage is met is lost
 HEAD_CHARACTERS = 4096  # of a file that is no JSON
 MAX_LINE_BYTES = 256 * 1024 * 1024  # a longer line is reported as bad, so that a wrong file cannot fill the memory
 MAX_MEMBER_BYTES = 16 * 1024**3  # of an archive, expanded
@@ -67,7 +68,7 @@ class _Expanding(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            data = self.file.read1(len(buffer))
+            data = self.file.read1(min(len(buffer), PIECE_BYTES))
         except (*DAMAGE, OSError) as error:
             self.problem = f"the compressed file is damaged: {error}"
             return 0

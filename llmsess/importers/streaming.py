@@ -103,7 +103,8 @@ class _Text:
         """Read as much again as there is, at least one block; what lies behind is dropped."""
         self.dropped += self.place
         self.buffer, self.place = self.buffer[self.place :], 0
-        data = self.file.read(max(BUFFER_BYTES, len(self.buffer)))
+        wanted = min(len(self.buffer), MAX_LINE_BYTES + BUFFER_BYTES - len(self.buffer))
+        data = self.file.read(max(BUFFER_BYTES, wanted))
         self.ended = not data
         self.buffer += self.decode(data, final=self.ended)
 
@@ -142,7 +143,8 @@ class _Text:
             except ValueError as error:
                 return self.passed_over(f"no JSON: {error}")
             else:
-                if self.ended or self.buffer[end : end + 1] not in IN_NUMBERS:
+                too_large = end - self.place > MAX_LINE_BYTES
+                if not too_large and (self.ended or self.buffer[end : end + 1] not in IN_NUMBERS):
                     text, self.place = self.buffer[self.place : end], end
                     return text, value, None
             if len(self.buffer) - self.place > MAX_LINE_BYTES:
