@@ -122,7 +122,8 @@ class Row:
 
     kind: str  # project, model, blob, session, message
     values: dict[str, Any]
-    record: InputRecord
+    record: InputRecord  # without its bytes, which are not kept
+    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -194,4 +195,6 @@ def _size(item: Item) -> int:
     if isinstance(item, MessageRecord):
         attached = sum(len(attachment.data) for attachment in item.packed.attachments)
         return item.weight + attached + sum(len(record.raw) for record in item.records)
+    if isinstance(item, Row):
+        return item.size_bytes
     return 0 if isinstance(item, SessionRecord) else len(item.record.raw)

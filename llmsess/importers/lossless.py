@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmsess.importers.base import Bad, Ignored, Item, Row
+from llmsess.importers.base import Bad, Ignored, InputRecord, Item, Row
 from llmsess.importers.reading import records
 from llmsess.importers.source import Head, Source
 
@@ -34,6 +34,6 @@ def read(source: Source) -> Iterator[Item]:
             newer = value.get("version") != VERSION
             yield Bad(record, "an export of a newer llmsess: update this one") if newer else Ignored(record)
         elif value.get("type") in KINDS:
-            yield Row(str(value["type"]), value, record)
+            yield Row(str(value["type"]), value, InputRecord(record.line, b""), len(record.raw))
         else:
             yield Bad(record, "a row of an unknown type")
