@@ -106,7 +106,7 @@ class _Archive:
             project=self.masked(row["project"]),
             model=row["model"],
             system_prompt=self.masked(system[0]),
-            tags=sorted((row["tags"] or "").split()),
+            tags=[self.masked(tag) for tag in sorted((row["tags"] or "").split())],
             source=row["source"],
             started_at=parse_time(row["started_at"]) if row["started_at"] else None,
             last_activity_at=parse_time(row["last_activity_at"]),

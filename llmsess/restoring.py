@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llmsess import bulk, linking, texts
@@ -29,7 +29,6 @@ from llmsess.writing import collect, held_by
 FORMAT = "llmsess"
 EPOCH = "1970-01-01T00:00:00.000000Z"  # the activity of a session of which nothing is known
 Values = dict[str, Any]
-_KNOWN = "SELECT uuid, id FROM {} WHERE uuid IN (SELECT value FROM json_each(?))"
 _MESSAGES = "SELECT uuid, id, position, parent_id FROM messages WHERE uuid IN (SELECT value FROM json_each(?))"
 _SESSIONS = """
     SELECT s.uuid, s.id, s.status, s.head_id, s.last_activity_at, s.next_sequence, s.is_partial, s.source_updated_at
@@ -99,12 +98,6 @@ def _count(report: SourceReport, item: Any) -> None:
     report.records["bad" if isinstance(item, Bad) else "ignored"] += 1
     if item.problem:
         report.add_problem(item.record.line, item.problem)
-
-
-def _known(table: str, rows: Iterable[Row]) -> dict[str, int]:
-    """Return which rows of a table are there, by uuid."""
-    wanted = [uuid for row in rows if isinstance(uuid := row.values.get("uuid"), str)]
-    return dict(database.execute_sql(_KNOWN.format(table), (dump_json(wanted),)).fetchall())
 
 
 class _State:

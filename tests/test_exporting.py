@@ -498,6 +498,7 @@ def test_no_secret_is_left_in_any_format(database: db.Database, name: str) -> No
         row, "tool", [{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": key}]}]
     )
     assert key not in written(name, redact=True) and key in written(name)
+    assert key.lower() not in written(name, redact=True)
 
 
 # The command

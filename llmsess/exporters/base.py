@@ -56,7 +56,6 @@ class Conversation:
     source: str | None = None
     started_at: datetime | None = None
     last_activity_at: datetime | None = None
-    off_path: int = 0  # messages written in it that are not on its path
 
     @property
     def name(self) -> str:
