@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from llmsess import catalog, db, errors, maintenance, sessions, transfer
+from llmsess.importers import claude_code
 from llmsess.importers.base import chunks
 from llmsess.models import ImportRecord, Message, Session
 from tests.specimens import SESSION, chat, line, talk
@@ -543,3 +544,39 @@ def test_chunks_are_small_in_number_and_bytes() -> None:
     assert sum(sizes) == 12_000 and max(sizes) <= base.CHUNK_RECORDS
     large = [base.Ignored(base.InputRecord(i, b"x" * 5_000_000)) for i in range(8)]
     assert max(len(chunk) for chunk in chunks(iter(large))) <= 4
+
+
+def test_what_is_forgotten_of_a_large_file_is_found_in_the_database(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[dict[str, Any]] = []
+    above = None
+    for turn in range(40):
+        lines.append(line(f"u{turn}", above, "user", f"question {turn}"))
+        for part in range(3):
+            above = f"a{turn}-{part}"
+            block = {"type": "text", "text": f"answer {turn} {part}"}
+            lines.append(
+                line(above, f"u{turn}" if part == 0 else f"a{turn}-{part - 1}", "assistant", [block], id=f"msg_{turn}")
+            )
+    lines.append(line("late", "a1-1", "user", "back to the second answer"))
+    file = write(tmp_path / f"{SESSION}.jsonl", *lines)
+    trees = []
+    for recent in (50_000, 2):
+        monkeypatch.setattr(claude_code, "RECENT", recent)
+        monkeypatch.setattr(claude_code, "OPEN_REPLIES", 1)
+        path = tmp_path / f"{recent}.db"
+        path.write_bytes(template.read_bytes())
+        db.connect(path)
+        transfer.run("auto", [file])
+        trees.append(
+            [
+                (m.content, m.position, m.parent and m.parent.content)
+                for m in Message.select().order_by(Message.sequence_number)
+            ]
+        )
+        whole()
+        assert counts(transfer.run("auto", [file])) == {"duplicate": len(lines)}
+        db.database.close()
+    assert trees[0] == trees[1]
+    assert trees[0][-1] == ("back to the second answer", 5, "answer 1 0\n\nanswer 1 1\n\nanswer 1 2")

@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from llmsess.importers.anthropic_chat import tokens
 from llmsess.importers.base import (
@@ -37,9 +38,11 @@ from llmsess.parts import pack
 from llmsess.prices import Usage
 from llmsess.texts import clean
 
+T = TypeVar("T")
 NAME = "claude-code"
 DESCRIPTION = "Claude Code transcripts (.jsonl files and folders, with sub-agents; loglines exports)"
 PLACES = ("~/.claude/projects", "~/.config/claude/projects")
+RECENT = 50_000  # lines, replies or sessions of a file that are remembered
 OPEN_REPLIES = 64  # how many replies may still grow; a reply's lines lie close together
 UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 SYNTHETIC = "<synthetic>"  # the "model" of replies that Claude Code made up itself
@@ -85,6 +88,15 @@ def read(source: Source) -> Iterator[Item]:
     yield from reader.close_all()
 
 
+class _Recent(OrderedDict[str, T]):
+    """The newest entries of a mapping: a file may be a gigabyte, and what is forgotten is found in the database."""
+
+    def __setitem__(self, key: str, value: T) -> None:
+        super().__setitem__(key, value)
+        if len(self) > RECENT:
+            self.popitem(last=False)
+
+
 @dataclass
 class _Growing:
     """A reply whose lines are still coming in."""
@@ -120,9 +132,9 @@ class _Reader:
         self.side: dict[str, str] = {}  # uuid of an old sidechain line: the session of its sidechain
         self.growing: dict[str, _Growing] = {}
         self.waiting: list[MessageRecord | str] = []  # in order: finished messages, and ids of growing ones
-        self.message_of: dict[str, str | None] = {}  # line uuid: external id of its message, or what it hangs on
-        self.latest: dict[str, str] = {}  # session: its newest message
-        self.closed: dict[str, int] = {}  # message.id: how often it was closed before its last line came
+        self.message_of: _Recent[str | None] = _Recent()  # line uuid: its message's id, or what it hangs on
+        self.latest: _Recent[str] = _Recent()  # session: its newest message
+        self.closed: _Recent[int] = _Recent()  # message.id: how often it was closed before its last line came
         self.titles: list[TitleRecord] = []  # told after all messages, one of which they may name
         self.count = 0
 
