@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llmsess import analytics, db, errors, maintenance, sessions, transfer
+from llmsess import analytics, db, errors, importers, maintenance, sessions, transfer
+from llmsess.importers.base import InputRecord, MessageRecord, SessionRecord
+from llmsess.importers.source import Source
 from llmsess.models import Session
+from tests import specimens
+from tests.conftest import FUZZ
 
 OPENAI = (
     "openai-messages/openai-cookbook/toy_chat_fine_tuning.jsonl",
@@ -350,3 +356,67 @@ def test_a_whole_folder_twice_stores_nothing_twice(database: db.Database, sample
     assert first.totals()["messages"] == second.totals()["messages"]
     assert second.totals()["imported"] == second.totals()["merged"] == 0
     assert maintenance.check().findings == []
+
+
+def every_file(samples: Path) -> list[Path]:
+    return [samples / key for key in truth(samples)]
+
+
+@pytest.mark.parametrize("name", importers.names())
+def test_every_importer_on_every_sample_of_the_others(database: db.Database, samples: Path, name: str) -> None:
+    importer = importers.get(name)
+    for file in every_file(samples):
+        if name == "llm":  # a database: no other file is one
+            assert not importer.matches(Source(file).head())
+            continue
+        ends = [item for item in importer.read(Source(file)) if not isinstance(item, (MessageRecord, SessionRecord))]
+        assert all(isinstance(item.record, InputRecord) for item in ends)
+
+
+def wrong_somewhere(value: Any, rng: random.Random) -> Any:
+    """Return a copy of a value with something odd in one place."""
+    if isinstance(value, (dict, list)) and value and rng.random() < 0.9:
+        changed = value.copy()
+        key = rng.choice(list(changed) if isinstance(changed, dict) else range(len(changed)))
+        changed[key] = wrong_somewhere(changed[key], rng)
+        return changed
+    return rng.choice(specimens.ODD)
+
+
+def mangled(data: bytes, rng: random.Random) -> Iterator[bytes]:
+    """Yield a sample with lines dropped, cut, doubled, shuffled, with wrong types, and with noise in it."""
+    lines = data.splitlines(keepends=True)
+    yield b"".join(line for line in lines if rng.random() < 0.8)
+    yield data[: rng.randrange(len(data))]
+    yield b"".join(line for line in lines for _ in range(rng.choice((1, 1, 2))))
+    yield b"".join(rng.sample(lines, len(lines)))
+    place = rng.randrange(len(data))
+    yield data[:place] + rng.randbytes(20) + data[place + 20 :]
+    with contextlib.suppress(ValueError):
+        yield json.dumps(wrong_somewhere(json.loads(data), rng)).encode()
+        return
+    with contextlib.suppress(ValueError):
+        yield b"".join(
+            json.dumps(wrong_somewhere(json.loads(line), rng)).encode() + b"\n" for line in lines if line.strip()
+        )
+
+
+def test_mangled_samples_are_read_as_far_as_they_go(database: db.Database, samples: Path, tmp_path: Path) -> None:
+    rng = random.Random(11)
+    for file in every_file(samples):
+        importer = importers.detect(Source(file))
+        for number, data in enumerate(one for _ in range(FUZZ) for one in mangled(file.read_bytes(), rng)):
+            changed = tmp_path / f"{number}{file.suffix}"
+            changed.write_bytes(data)
+            for format_ in ("auto", importer.NAME if importer else "auto"):
+                try:
+                    for _ in range(2):
+                        report = transfer.run(format_, [changed])
+                    assert report.totals()["imported"] == 0, "the second time nothing is new"
+                except (errors.Unrecognised, errors.InvalidInput) as error:
+                    assert "\n" not in str(error)
+            changed.unlink()
+    assert maintenance.check().findings == []
+    for row in sessions.find(limit=None).rows:
+        for message in sessions.nodes(row["uuid"]):
+            sessions.blocks(message)
