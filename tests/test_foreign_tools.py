@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import subprocess
@@ -63,7 +64,7 @@ def test_what_llm_writes(database: db.Database, tmp_path: Path) -> None:
     called = json.dumps({"tool_calls": [{"name": "llm_version", "arguments": {}}], "prompt": "which version?"})
     llm(tmp_path, "-m", "echo", called, "-T", "llm_version")
     logs = tmp_path / "logs.db"
-    with sqlite3.connect(logs) as connection:
+    with contextlib.closing(sqlite3.connect(logs)) as connection:
         turns, given, written = connection.execute(
             "SELECT count(*), sum(input_tokens), sum(output_tokens) FROM turns"
         ).fetchone()

@@ -93,7 +93,7 @@ def test_every_importer_survives_odd_values_in_every_place(database: db.Database
 def test_odd_values_in_a_database_of_llm(database: db.Database, tmp_path: Path) -> None:
     file = specimens.write("llm", tmp_path / "logs.db")
     tables = {"responses": 12, "conversations": 3, "tool_calls": 5, "tool_results": 5, "attachments": 5, "fragments": 3}
-    with sqlite3.connect(file) as connection:
+    with contextlib.closing(sqlite3.connect(file)) as connection:
         columns = [(table, row[1]) for table in tables for row in connection.execute(f"PRAGMA table_info({table})")]
     odd_values = (None, -1, 1e300, "", "x", "{", '["a"]', b"\xff\x00", "\x00")
     places = [(table, column, odd) for table, column in columns for odd in odd_values]

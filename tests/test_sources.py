@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -273,7 +274,7 @@ def test_nothing_recognised_says_what_is_there(process: Command, tmp_path: Path)
     (tmp_path / "a.json").write_text('{"alpha": 1, "beta": 2}')
     (tmp_path / "b.txt").write_text("Dear diary,\ntoday")
     (tmp_path / "c.bin").write_bytes(b"")
-    with sqlite3.connect(tmp_path / "d.db") as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "d.db")) as connection:
         connection.execute("CREATE TABLE birds (id)")
     for name, words in {
         "a.json": "alpha, beta",

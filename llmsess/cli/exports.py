@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import os
 import tempfile
@@ -72,6 +73,8 @@ def _opened(file: str | None) -> Iterator[IO[str]]:
         return
     try:
         path = Path(file).expanduser().resolve()
+        if path.is_symlink():  # Python before 3.13 refuses it by itself
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if path.exists() and not path.is_file():  # a pipe or a device is written to as it is
             with path.open("wb") as raw, _text(raw, path) as out:
                 yield out
