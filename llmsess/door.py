@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from llmsess import texts
-from llmsess.errors import InvalidInput
+from llmsess.errors import InvalidInput, did_you_mean
 from llmsess.models import TOKEN_FIELDS, dump_json, time_text, token_count
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "event")
@@ -134,8 +133,7 @@ def of_message(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         check = _CHECKS.get(name)
         if check is None:
-            near = difflib.get_close_matches(name, _CHECKS, 1)
-            guess = f'; did you mean "{near[0]}"?' if near else ""
+            guess = did_you_mean(name, _CHECKS)
             raise InvalidInput(f'a message has no field "{texts.one_line(name, 40)}" to set{guess}')
         if value is not None:
             values[name] = check(value, name)

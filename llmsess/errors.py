@@ -22,7 +22,20 @@ Facts are attributes; the text is built from them: the thing, the trouble, the n
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return the end of an error's text, naming the known name that is most like an unknown one; "" if none is."""
+    import difflib  # only where something went wrong
+
+    near = difflib.get_close_matches(name, list(known), 1, cutoff)
+    return _guess(near[0] if near else None)
+
+
+def _guess(near: str | None) -> str:
+    return f'; did you mean "{near}"?' if near else ""
 
 
 class LlmsessError(Exception):
@@ -97,9 +110,8 @@ class NotFound(LlmsessError):
     exit_code = 3
 
     def __init__(self, thing: str, reference: str, *, near: str | None = None, hint: str | None = None) -> None:
-        guess = f'; did you mean "{near}"?' if near else ""
         found_by = "llmsess search TEXT" if thing == "message" else f"llmsess {thing} list"
-        super().__init__(f'no {thing} "{reference}"{guess}', hint=hint or found_by)
+        super().__init__(f'no {thing} "{reference}"{_guess(near)}', hint=hint or found_by)
         self.thing, self.reference = thing, reference
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-from llmsess.errors import InvalidInput
+from llmsess.errors import InvalidInput, did_you_mean
 from llmsess.exporters.base import Exporter
 
 _MODULES = {
@@ -27,9 +27,5 @@ def names() -> list[str]:
 def get(name: str) -> Exporter:
     """Return the exporter of that name; raises InvalidInput for an unknown one."""
     if name not in _MODULES:
-        import difflib
-
-        near = difflib.get_close_matches(name, _MODULES, 1)
-        guess = f'; did you mean "{near[0]}"?' if near else ""
-        raise InvalidInput(f'no format "{name}"{guess}', hint="llmsess export --formats")
+        raise InvalidInput(f'no format "{name}"{did_you_mean(name, _MODULES)}', hint="llmsess export --formats")
     return cast(Exporter, import_module(_MODULES[name]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, cast
 
-from llmsess.errors import InvalidInput
+from llmsess.errors import InvalidInput, did_you_mean
 from llmsess.importers.base import Importer
 from llmsess.importers.source import Head, Source
 
@@ -40,11 +40,7 @@ def names() -> list[str]:
 def get(name: str) -> Importer:
     """Return the importer of that name; raises InvalidInput for an unknown one."""
     if name not in _MODULES:
-        import difflib
-
-        near = difflib.get_close_matches(name, _MODULES, 1)
-        guess = f'; did you mean "{near[0]}"?' if near else ""
-        raise InvalidInput(f'no format "{name}"{guess}', hint="llmsess import --formats")
+        raise InvalidInput(f'no format "{name}"{did_you_mean(name, _MODULES)}', hint="llmsess import --formats")
     return cast(Importer, import_module(_MODULES[name]))
 
 

@@ -79,10 +79,8 @@ def read(source: Source) -> Iterator[Item]:
     """Yield the sessions and messages of one transcript file."""
     reader = _Reader(source.stem)
     for record, value, problem in records(source, "loglines"):
-        if problem is not None:
-            yield Bad(record, problem)
-        elif not isinstance(value, dict):
-            yield Bad(record, "the line is no object")
+        if problem is not None or not isinstance(value, dict):
+            yield Bad(record, problem or "the line is no object")
         else:
             yield from reader.take(record, value)
     yield from reader.close_all()

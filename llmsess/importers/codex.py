@@ -65,10 +65,8 @@ def read(source: Source) -> Iterator[Item]:
     """Yield the session and the messages of one rollout."""
     reader = _Reader(source)
     for record, value, problem in records(source):
-        if problem is not None:
-            yield Bad(record, problem)
-        elif not isinstance(value, dict):
-            yield Bad(record, "the line is no object")
+        if problem is not None or not isinstance(value, dict):
+            yield Bad(record, problem or "the line is no object")
         else:
             yield from reader.take(record, value)
     yield from reader.close()

@@ -12,7 +12,7 @@ import os
 import socket
 from importlib import import_module
 
-from llmsess.errors import InvalidInput
+from llmsess.errors import InvalidInput, did_you_mean
 from llmsess.providers.base import Delta, Provider, Reply, Request, Turn
 from llmsess.providers.media import is_text
 
@@ -80,10 +80,7 @@ def get(name: str, *, compatible: bool = False) -> Provider:
     elif compatible:
         target, base_url, key_env = OPENAI, None, None
     else:
-        import difflib
-
-        near = difflib.get_close_matches(name, names(), 1, cutoff=0.7)
-        guess = f'; did you mean "{near[0]}"?' if near else ""
+        guess = did_you_mean(name, names(), cutoff=0.7)
         hint = f"an own server: llmsess model add {name}/NAME --base-url URL"
         raise InvalidInput(f'no provider "{name}"{guess}', hint=hint)
     module, _, attribute = target.partition(":")
