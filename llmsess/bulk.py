@@ -10,6 +10,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from llmsess import crashpoints
 from llmsess.db import database
 from llmsess.models import Message
 
@@ -31,8 +32,10 @@ def enter_messages(staged: Sequence[dict[str, Any]]) -> None:
     with database.translated():
         stage = f"INSERT INTO staged ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
         database.driver_connection().executemany(stage, rows)
+    crashpoints.reach("import.staged")
     database.execute_sql(_ENTER)
     database.execute_sql("DELETE FROM staged")
+    crashpoints.reach("import.entered")
 
 
 def next_id(table: str) -> int:

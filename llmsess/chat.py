@@ -17,22 +17,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmsess import attachments as files
-from llmsess import contexts, crashpoints, door, owners, retrying, schemas, sessions, texts
+from llmsess import contexts, crashpoints, door, owners, retrying, schemas, sessions
 from llmsess.attachments import Source
 from llmsess.db import TROUBLES, database
-from llmsess.errors import Conflict, InvalidInput, NotFound, ProviderError, UnsavedReply, UnusableReply
-from llmsess.models import Call, Message, Session, now, parse_time, time_text
+from llmsess.errors import Conflict, InvalidInput, ProviderError, UnsavedReply, UnusableReply
+from llmsess.models import Call, Message, Session, now
 from llmsess.providers import Delta, Reply, Request, Turn
 from llmsess.recording import Recorder
+from llmsess.recovering import recover
 from llmsess.retrying import OnWait, Wait
 from llmsess.routing import Options, Route, choose_model, overrides, prepare, route
 from llmsess.rows import insert_row, update_row
-from llmsess.settling import Outcome, call_error, keep_aside, reply_fields, set_status, settled, store
-from llmsess.writing import growing, message_by_id, row_of
+from llmsess.settling import Outcome, call_error, keep_aside, reply_fields, settled, store
+from llmsess.writing import growing, row_of
 
 __all__ = [
     "Context", "Exchange", "Options", "ask", "check", "choose_model", "context", "last_prompt", "once",
-    "prepare", "recover", "retry", "route", "stream", "turn_of", "undo",
+    "prepare", "recover", "retry", "route", "sent_with", "stream", "turn_of", "undo",
 ]  # fmt: skip
 
 OnDelta = Callable[[Delta], None]
@@ -43,10 +44,10 @@ Prompt = str | list[Any]  # a text, or a text and what is attached to it as bloc
 
 
 def ask(
-    session: str | Session, prompt: str, *, attachments: Sequence[Source] = (),
+    session: str | Session, prompt: Prompt, *, attachments: Sequence[Source] = (),
     on_delta: OnDelta | None = None, on_wait: OnWait | None = None, **options: Any,
 ) -> Message:  # fmt: skip
-    """Send a prompt at the session's head and return the settled reply.
+    """Send a prompt, a text or blocks (see parts.py), at the session's head and return the settled reply.
 
     `attachments` are paths, URLs or `Attachment`s. `options` are the fields of `Options`: model (`provider/name`; the
     session goes on with it), system, temperature, max_tokens, parameters, schema, context, retries, stream, timeout_s;
@@ -90,6 +91,8 @@ def _check(way: Route, request: Request, options: Options) -> None:
 
 def _prompt(prompt: Any, attachments: Sequence[Source] = ()) -> Prompt:
     """Return what is to be sent; raises InvalidInput where it says nothing."""
+    if isinstance(prompt, list) and prompt:
+        return door.content(prompt)
     text = door.text(prompt, "a prompt")
     blocks = [files.load(one).block() for one in attachments]
     if not text.strip() and not blocks:
@@ -123,7 +126,7 @@ def retry(
     prompt = last_prompt(found, at)
     if prompt is None:
         raise InvalidInput("there is no prompt to send again")
-    before = _sent_with(prompt)
+    before = sent_with(_last_reply(prompt))
     parameters = before.get("parameters", {}) | dict(options.get("parameters", {}))
     given = {name: value for name, value in options.items() if value is not None}
     return _fitting(
@@ -131,11 +134,14 @@ def retry(
     )
 
 
-def _sent_with(prompt: Message) -> dict[str, Any]:
-    """Return the options of the last reply to a prompt."""
+def _last_reply(prompt: Message) -> Message | None:
     replies = Message.select().where((Message.parent == prompt.id) & (Message.role == "assistant"))
-    last = replies.order_by(Message.id.desc()).first()
-    sent: dict[str, Any] = dict(((last.metadata or {}) if last else {}).get("sent_with") or {})
+    return replies.order_by(Message.id.desc()).first()  # type: ignore[no-any-return]
+
+
+def sent_with(reply: Message | None) -> dict[str, Any]:
+    """Return the options with which a reply was asked for, where they were not its session's."""
+    sent: dict[str, Any] = dict(((reply.metadata or {}) if reply else {}).get("sent_with") or {})
     return {"system" if name == "system_prompt" else name: value for name, value in sent.items()}
 
 
@@ -361,39 +367,3 @@ class Exchange:
         except BaseException:
             store(self.reply, self.call_id, message, call)
             raise
-
-
-# Recovery
-
-_HELD = "SELECT id, owner, lease_expires_at FROM messages WHERE owner IS NOT NULL"
-
-
-def recover() -> list[Message]:
-    """Turn replies whose process is gone into interrupted ones and return them; a live owner's are never touched."""
-    recovered = []
-    for row_id, owner, expires in database.execute_sql(_HELD).fetchall():
-        if owners.is_gone(owner, parse_time(expires) if expires else None) and _interrupt(row_id, owner):
-            recovered.append(message_by_id(row_id))
-    return recovered
-
-
-def _interrupt(message_id: int, owner: str) -> bool:
-    with database.atomic():
-        try:
-            message = message_by_id(message_id)
-        except NotFound:
-            return False
-        if message.owner != owner:  # settled, or recovered by another process, meanwhile
-            return False
-        moment = now()
-        fields = {
-            "status": "interrupted", "owner": None, "lease_expires_at": None, "completed_at": moment,
-            "error": "the process ended", "content": message.content, "reasoning": message.reasoning,
-        }  # fmt: skip
-        update_row(Message, message_id, **texts.stored(fields))
-        database.execute_sql(
-            "UPDATE calls SET outcome = 'unknown', ended_at = ? WHERE message_id = ? AND outcome = 'sent'",
-            (time_text(moment), message_id),
-        )
-        set_status(message.session_id, "interrupted")
-    return True

@@ -15,7 +15,7 @@ from llmsess import prices
 from llmsess.errors import ContextTooLong, InvalidInput
 from llmsess.models import LanguageModel
 from llmsess.providers import Provider, Request, Turn
-from llmsess.writing import context_to
+from llmsess.writing import context_ids, context_to
 
 BYTES_PER_TOKEN = 4
 SURELY = 1.25  # an estimate must be longer than the window by so much: plain prose has five bytes a token
@@ -38,6 +38,14 @@ def turns_to(message_id: int, choice: str | None = None) -> list[Turn]:
     """Return what of the path to a message, its prompt, is sent: all, or with last:N so many messages before it."""
     turns = [Turn(*said) for said in context_to(message_id)]
     return [*kept(turns[:-1], choice), *turns[-1:]]
+
+
+def seen(prompt_id: int, choice: str) -> list[str]:
+    """Return the uuids of the messages that were sent with a choice of last:N, the prompt the last of them."""
+    count = last(choice)
+    assert count is not None
+    *before, (_, prompt) = context_ids(prompt_id, count + 1)
+    return [uuid for _, uuid in itertools.dropwhile(lambda said: said[0] == "assistant", before)] + [prompt]
 
 
 def kept(turns: list[Turn], choice: str | None) -> list[Turn]:

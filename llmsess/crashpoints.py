@@ -9,16 +9,40 @@ from __future__ import annotations
 import functools
 import os
 
-POINTS = (
-    "turn.writing",  # inside the transaction that writes the prompt and the pending reply
-    "turn.written",  # it is committed, nothing is sent
-    "turn.delta",  # a piece has come, and is not recorded yet
-    "turn.flushed",  # a partial reply is committed
-    "turn.waiting",  # a refusal is recorded, the next attempt is to come
-    "turn.replied",  # the reply is whole, and not stored
-    "turn.settling",  # inside the transaction that stores it
-    "turn.settled",  # it is committed
-)
+POINTS = {
+    "turn": (
+        "turn.writing",  # inside the transaction that writes the prompt and the pending reply
+        "turn.written",  # it is committed, nothing is sent
+        "turn.delta",  # a piece has come, and is not recorded yet
+        "turn.flushed",  # a partial reply is committed
+        "turn.waiting",  # a refusal is recorded, the next attempt is to come
+        "turn.replied",  # the reply is whole, and not stored
+        "turn.settling",  # inside the transaction that stores it
+        "turn.settled",  # it is committed
+    ),
+    "snapshot": (
+        "snapshot.writing",  # inside the transaction that makes one
+        "snapshot.written",  # it is committed
+    ),
+    "restore": (
+        "restore.saved",  # inside the transaction, after the snapshot of where the session was
+        "restore.moved",  # inside it, the head and the settings are the old ones again
+        "restore.branched",  # inside the transaction that makes a new branch
+        "restore.written",  # either is committed
+    ),
+    "migration": (
+        "migration.locked",  # the lock beside the file is held
+        "migration.copied",  # the copy of the database is whole
+        "migration.statement",  # a statement has changed the schema; as many times as there are statements
+        "migration.written",  # the new schema is committed
+    ),
+    "import": (
+        "import.staged",  # inside the transaction that enters a chunk, before its messages
+        "import.entered",  # inside it, after them
+        "import.written",  # it is committed
+        "import.linking",  # inside the transaction that settles what waited
+    ),
+}
 
 
 @functools.cache

@@ -24,18 +24,18 @@ from typing import Any
 import peewee
 from peewee import IntegrityError, SqliteDatabase
 
-from llmsess import errors
+from llmsess import crashpoints, errors
+from llmsess.filesystems import file_system, is_network
 from llmsess.settings import Settings
 
 log = logging.getLogger("llmsess")
 
-SCHEMA_VERSION = 3  # the number of the newest migration
+SCHEMA_VERSION = 4  # the number of the newest migration
 APPLICATION_ID = 0x6C6C6D73  # "llms"
 PAGE_SIZE_BYTES = 8192
 BUSY_TIMEOUT_S = 30
 BACKUPS_KEPT = 5  # automatic ones, made before an upgrade
 MIGRATIONS = Path(__file__).parent / "migrations"
-NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "virtiofs", "fuse.", "afs", "ceph", "glusterfs")
 PRAGMAS = (
     ("synchronous", 2),  # FULL: NORMAL loses acknowledged commits in a power cut
     ("foreign_keys", 1),
@@ -52,7 +52,7 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
 TROUBLES: tuple[type[Exception], ...] = (errors.DatabaseProblem, *DRIVER_ERRORS)
 _MEANINGS = (
     (("locked", "busy"), errors.DatabaseLocked, "the database {path} stayed locked for {timeout} s"),
-    (("malformed", "not a database", "corrupt", "vtable constructor failed", "can't decode"), errors.DatabaseCorrupt,
+    (("malformed", "not a database", "corrupt", "vtable constructor failed", "decode"), errors.DatabaseCorrupt,
      "the database {path} is damaged or not a database: {text}"),
     (("readonly",), errors.DatabaseReadOnly, "the database {path} cannot be written"),
     (("full", "disk i/o error"), errors.DatabaseFull, "the database {path} could not be written: {text}"),
@@ -259,27 +259,6 @@ def schema_version() -> int:
     return int(version)
 
 
-def file_system(path: str, mounts: str = "/proc/mounts") -> str | None:
-    """Return the type of the file system that holds `path`, None where the system does not tell."""
-    try:
-        lines = Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    best = ("", "")
-    for line in lines:
-        fields = line.split(" ")
-        point = fields[1].replace("\\040", " ") if len(fields) > 2 else ""
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if point and inside and len(point) >= len(best[0]):
-            best = (point, fields[2])
-    return best[1] or None
-
-
-def is_network(kind: str | None) -> bool:
-    """Return whether a file system type is one on which WAL corrupts."""
-    return bool(kind) and str(kind).startswith(NETWORK_FILE_SYSTEMS)
-
-
 def _set_journal_mode(mounts: str = "/proc/mounts") -> None:
     """Set WAL where it is not set yet, and DELETE on a network file system, with retries: setting it takes a lock."""
     kind = file_system(database.database, mounts)
@@ -337,6 +316,7 @@ def _versioned(change: Callable[[Any], list[str]], until: int | None) -> list[st
 
     path = Path(database.database)
     with _file_troubles(path), FileLock(f"{path}.lock", mode=0o600):
+        crashpoints.reach("migration.locked")
         database.close()  # what was read before the lock may be old
         database.connect()
         version = schema_version()
@@ -347,15 +327,31 @@ def _versioned(change: Callable[[Any], list[str]], until: int | None) -> list[st
             raise errors.Conflict(f"{path} has no migration to undo")
         if version:
             _backup(path, version)
+            crashpoints.reach("migration.copied")
         else:
             database.pragma("page_size", PAGE_SIZE_BYTES)
             _set_journal_mode()
             database.pragma("application_id", APPLICATION_ID)
-        with database.translated():
+        with database.translated(), _noticed_statements():
             names = change(Runner(database, str(MIGRATIONS), table_name="schema_migrations"))
+        crashpoints.reach("migration.written")
         database.close()  # measured: on the connection that made the schema every statement takes twice as long
         database.connect()
         return names
+
+
+@contextlib.contextmanager
+def _noticed_statements() -> Iterator[None]:
+    """Run a block after each of whose statements a test may end the process."""
+
+    def noticed(event: Any) -> None:
+        crashpoints.reach("migration.statement")
+
+    database.query_hooks.append(noticed)
+    try:
+        yield
+    finally:
+        database.query_hooks.remove(noticed)
 
 
 def _backup(path: Path, version: int) -> Path:

@@ -13,6 +13,7 @@
     ├── DatabaseProblem             5
     │   ├── DatabaseLocked  DatabaseCorrupt  DatabaseNewer  DatabaseForeign
     │   ├── DatabaseReadOnly  DatabaseFull
+    │   ├── DamagedConversation     5  messages were changed or deleted outside llmsess
     │   └── UnsavedReply  LostReply 5  the reply came, the database could not take it
     └── SomeFailed                  6  finished, but with failures
         └── UnusableReply           6  the reply is stored, but is not what was asked for
@@ -171,6 +172,13 @@ class DatabaseLocked(DatabaseProblem):
 class DatabaseCorrupt(DatabaseProblem):
     kind = "database_corrupt"
     hint = "llmsess db check says more; copies lie in the folder backups beside it"
+
+
+class DamagedConversation(DatabaseCorrupt):
+    """A conversation that cannot be read whole, since its rows were changed or deleted outside llmsess."""
+
+    kind = "damaged_conversation"
+    hint = "llmsess show prints what is readable, snapshot restore --session SESSION goes back to what is whole"
 
 
 class DatabaseNewer(DatabaseProblem):

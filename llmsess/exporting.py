@@ -6,25 +6,18 @@ by row for llmsess' own format (see dumping.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 from llmsess import dumping, exporters, listing, sessions, writing
 from llmsess.db import database
 from llmsess.exporters.base import Conversation, Losses, Said
-from llmsess.models import TOKEN_FIELDS, LanguageModel, Message, Session, dump_json, parse_time, usd
+from llmsess.models import TOKEN_FIELDS, LanguageModel, Message, Session, parse_time, usd
 from llmsess.redaction import Redactor
+from llmsess.salvaging import Reading
 
-BATCH = 200  # messages read at once
-_WALK = """
-    WITH RECURSIVE path (id, parent_id, position) AS (
-        SELECT id, parent_id, position FROM messages WHERE id = ?
-        UNION ALL
-        SELECT m.id, m.parent_id, m.position FROM path p JOIN messages m
-        ON m.id = p.parent_id AND m.position < p.position
-    ) SELECT id FROM path ORDER BY position
-"""
+BATCH = 200  # sessions listed at once
 
 
 @dataclass
@@ -116,14 +109,15 @@ class _Archive:
         """Yield the messages from the root to a head."""
         self.report.sessions += 1
         self.report.losses["messages on other branches"] += max(row["written_messages"] - row["messages"], 0)
-        ids = [] if head is None else [found[0] for found in database.execute_sql(_WALK, (head,)).fetchall()]
-        for message in _read(ids):
+        reading = Reading(head, row["id"])
+        for message in reading:
             said = self.said(message)
             if said.is_hidden and not self.hidden:
                 self.report.losses["hidden messages (--hidden writes them)"] += 1
             else:
                 self.report.messages += 1
                 yield said
+        self.report.losses["damaged messages, which cannot be read"] += len(reading.problems)
 
     def said(self, message: Message) -> Said:
         tokens = {name: getattr(message, name) for name in TOKEN_FIELDS}
@@ -159,12 +153,3 @@ class _Archive:
             self.report.sessions += row["type"] == "session"
             self.report.messages += row["type"] == "message"
             yield row
-
-
-def _read(ids: Iterable[int]) -> Iterator[Message]:
-    """Yield messages by their inner ids, in that order, texts whole."""
-    wanted = list(ids)
-    for start in range(0, len(wanted), BATCH):
-        batch = wanted[start : start + BATCH]
-        sql = f"SELECT {writing.SELECT} FROM json_each(?) w CROSS JOIN messages m ON m.id = w.value"
-        yield from map(writing.read, database.execute_sql(sql, (dump_json(batch),)).fetchall())

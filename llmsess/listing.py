@@ -93,15 +93,21 @@ def find(filter: SessionFilter | None = None, *, limit: int | None = 50, cursor:
     wheres, values = (filter or SessionFilter()).conditions()
     if cursor is not None:
         wheres.append("(s.last_activity_at, s.id) < (?, ?)")
-        values.extend(_parse_cursor(cursor))
+        values.extend(place_of(cursor))
     sql = (
         f"SELECT s.id, s.last_activity_at FROM sessions s WHERE {' AND '.join(wheres)} "
         "ORDER BY s.last_activity_at DESC, s.id DESC LIMIT ?"
     )
-    ids = database.execute_sql(sql, [*values, -1 if limit is None else limit + 1]).fetchall()
-    more = limit is not None and len(ids) > limit
-    ids = ids[:limit] if more else ids
-    return Page(summaries([row[0] for row in ids]), f"{ids[-1][1]}~{ids[-1][0]}" if more and ids else None)
+    ids, following = newest(sql, values, limit)
+    return Page(summaries(ids), following)
+
+
+def newest(sql: str, values: Sequence[Any], limit: int | None) -> tuple[list[int], str | None]:
+    """Return a page of inner ids and the next one's cursor, by SQL of (id, time) that is sorted and ends in LIMIT ?."""
+    rows = database.execute_sql(sql, [*values, -1 if limit is None else limit + 1]).fetchall()
+    more = limit is not None and len(rows) > limit
+    rows = rows[:limit] if more else rows
+    return [row[0] for row in rows], f"{rows[-1][1]}~{rows[-1][0]}" if more and rows else None
 
 
 def page(
@@ -124,7 +130,8 @@ def count(filter: SessionFilter | None = None) -> int:
     return int(database.execute_sql(sql, values).fetchone()[0])
 
 
-def _parse_cursor(cursor: str) -> tuple[str, int]:
+def place_of(cursor: str) -> tuple[str, int]:
+    """Return the time and the inner id at which a page ended; raises InvalidInput for no cursor."""
     moment, _, row_id = cursor.rpartition("~")
     try:
         parse_time(moment)

@@ -10,7 +10,7 @@ from typing import Any
 
 from peewee import JSONField
 
-from llmsess import db, listing
+from llmsess import db, filesystems, listing
 from llmsess.db import TROUBLES, database
 from llmsess.door import ORIGINS, ROLES, SESSION_TYPES, STATUSES
 from llmsess.models import TABLES
@@ -212,7 +212,7 @@ def info() -> dict[str, Any]:
         "newest_schema_version": db.SCHEMA_VERSION,
         "sqlite_version": db.driver.sqlite_version,
         "journal_mode": database.journal_mode,
-        "file_system": db.file_system(str(path)),
+        "file_system": filesystems.file_system(str(path)),
         "rows": counts,
         "backups": [str(backup) for backup in db.backups(path)],
     }

@@ -606,23 +606,27 @@ class PerformanceMetric(Base):
 
 
 class SessionSnapshot(Base):
-    """A tag on a message, with the settings of that moment."""
+    """A tag on a message, with the settings of that moment. Settings are model, system_prompt, temperature, ..."""
 
     uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours
     session = ForeignKeyField(Session, index=False, on_delete="CASCADE")  # of which session
     session_id: int
-    name = TextField(null=True)  # NULL: only a time names it
+    name = TextField(null=True)  # as a person typed it, once in a session; NULL: only a time names it
     snapshot_type = TextField(default="manual")  # manual, checkpoint, auto_save, pre_restore
     head = ForeignKeyField(Message, null=True)  # the tagged message; NULL: the session was empty
     head_id: int | None
     sequence_number = IntegerField()  # the session's next_sequence then
-    session_state = Json()  # only the settings that differ from the session's; NULL: none
-    context_window = Json()  # what the model saw, only where it differs from the path; NULL: the path
+    session_state = Json()  # the settings that are not the session's any more, kept by a trigger; NULL: all still are
+    context_window = Json()  # uuids of what the model was sent last, where that is not the path; NULL: it is
     created_at = UtcDateTimeField(default=now)  # when
 
     class Meta:
         table_name = "session_snapshots"
-        indexes = ((("session", "created_at"), False),)
+        indexes = (
+            (("session", "created_at"), False),
+            (("session", "name"), True),
+            (("created_at", "id"), False),
+        )
 
 
 class Annotation(Base):

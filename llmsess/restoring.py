@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from llmsess import bulk, linking, texts
+from llmsess import bulk, crashpoints, linking, texts
 from llmsess.db import database
 from llmsess.dumping import columns
 from llmsess.errors import InvalidInput
@@ -70,12 +70,14 @@ def enter(
     for items in chunks(importer.read(source)):
         with database.atomic():
             _Chunk(state, [item for item in items if isinstance(item, Row)]).enter()
+        crashpoints.reach("import.written")
         for item in items:
             if not isinstance(item, Row):
                 _count(report, item)
         on_chunk()
     with database.atomic():
         _link(report)
+        crashpoints.reach("import.linking")
 
 
 def _link(report: SourceReport) -> None:

@@ -158,7 +158,7 @@ def path(session: str | Session, *, last: int | None = None, at: str | Message |
     """
     if last is not None:
         door.count(last, "last")
-    head = _head_of(id_of(session)) if at is None else _part_of(get(session), get_message(at)).id
+    head = _head_of(id_of(session)) if at is None else part_of(get(session), get_message(at)).id
     return [] if head is None else path_to(head, last=last)
 
 
@@ -179,7 +179,7 @@ def fork(session: str | Session, at: str | Message | None = None, *, title: str 
     """
     with database.atomic():
         origin = get(session)
-        head = origin.head_id if at is None else _part_of(origin, get_message(at)).id
+        head = origin.head_id if at is None else part_of(origin, get_message(at)).id
         row_id = insert_row(
             Session,
             title=door.text(title, "title") if title else f"{origin.title} (fork)" if origin.title else None,
@@ -194,7 +194,7 @@ def fork(session: str | Session, at: str | Message | None = None, *, title: str 
 _INHERITED = ("model_id", "project_id", "system_prompt", "temperature", "max_tokens", "parameters", "metadata")
 
 
-def _part_of(session: Session, message: Message) -> Message:
+def part_of(session: Session, message: Message) -> Message:
     """Return the message if the session wrote it or has it on its path, else raise InvalidInput."""
     if message.session_id != session.id and message.id not in {node.id for node in path(session)}:
         raise InvalidInput(f"message {message.uuid[:8]} is not part of session {session.uuid[:8]}")
@@ -217,7 +217,7 @@ def edit(
     with database.atomic():  # what is looked up must not be deleted before it is used
         original = get_message(message)
         owner = get(session) if session is not None else by_id(original.session_id)
-        _part_of(owner, original)
+        part_of(owner, original)
         metadata = (original.metadata or {}) | {"edited_from": original.uuid}
         with growing(owner.id) as end:
             end.head_id, end.position = original.parent_id, original.position - 1
@@ -234,7 +234,7 @@ def set_head(session: str | Session, at: str | Message | None) -> Session:
     """Move the session's head to one of its messages (None: before the first) and return the session."""
     with database.atomic():
         found = get(session)
-        update_row(Session, found.id, head_id=None if at is None else _part_of(found, get_message(at)).id)
+        update_row(Session, found.id, head_id=None if at is None else part_of(found, get_message(at)).id)
         return by_id(found.id)
 
 
@@ -340,7 +340,7 @@ def delete(session: str | Session, *, dry_run: bool = False) -> Deletion:
         found = get(session)
         kept, doomed = _kept_and_doomed(found.id)
         _delete(found, doomed, keep_row=bool(kept) or found.external_id is not None)
-        collected = _collect()
+        collected = collect_unreached()
         if dry_run:
             transaction.rollback()
     return Deletion(len(doomed) + collected, len(kept))
@@ -353,7 +353,7 @@ def _kept_and_doomed(session_id: int) -> tuple[set[int], list[int]]:
     return kept, [row[0] for row in own if row[0] not in kept]
 
 
-def _collect() -> int:
+def collect_unreached() -> int:
     """Delete what deleted sessions kept for others and nobody reaches any more; return how many messages that was."""
     sql = "SELECT id FROM sessions WHERE status = 'deleted' AND (total_messages > 0 OR external_id IS NULL)"
     changed, collected = True, 0

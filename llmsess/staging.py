@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from llmsess import bulk, linking, texts
+from llmsess import bulk, crashpoints, linking, texts
 from llmsess.db import database
 from llmsess.importers.base import (
     Bad,
@@ -78,12 +78,14 @@ def enter(
         for items in chunks(importer.read(source)):
             with database.atomic():
                 _Chunk(file, items).enter()
+            crashpoints.reach("import.written")
             on_chunk()
     report.sessions = len(file.sessions)
     with database.atomic():
         for line, problem in linking.link(importer.NAME):
             report.add_problem(line, problem)
         database.execute_sql("UPDATE import_sources SET complete = 1 WHERE id = ?", (file.id,))
+        crashpoints.reach("import.linking")
 
 
 class _Chunk:

@@ -12,11 +12,12 @@ from typing import Any
 
 from llmsess import door, texts
 from llmsess.db import database
-from llmsess.errors import NotFound
-from llmsess.models import Message, new_uuid, now, time_text
+from llmsess.errors import DamagedConversation, NotFound
+from llmsess.models import Message, dump_json, new_uuid, now, time_text
 from llmsess.parts import Attachment, pack, unpack
 from llmsess.rows import insert_row, row_reader
 
+AT_ONCE = 200  # messages of a stream
 TITLE_CHARACTERS = 80  # of a title cut from a prompt
 ATTACHED = ("image", "image_url", "document", "file", "audio", "input_audio", "input_image", "input_file")  # blocks
 
@@ -33,13 +34,19 @@ _WALK = """
 _PATH = f"""{_WALK}
     SELECT {SELECT} FROM path p CROSS JOIN messages m ON m.id = p.id LIMIT ?
 """
+_IDS = f"{_WALK} SELECT id, position FROM path"
+_SOME = f"SELECT {SELECT} FROM json_each(?) w CROSS JOIN messages m ON m.id = w.value"
 _ATTACHED = "EXISTS (SELECT 1 FROM message_blobs b WHERE b.message_id = m.id)"
-_CONTEXT = f"""{_WALK}
-    SELECT m.role, {texts.whole("m", "content")}, CASE WHEN m.role = 'user' AND {_ATTACHED} THEN m.id END
+_SENT = f"""
     FROM path p CROSS JOIN messages m ON m.id = p.id
     WHERE m.role IN ('system', 'developer', 'user', 'assistant') AND m.status <> 'failed'
     AND (m.content <> '' OR (m.role = 'user' AND {_ATTACHED}))
 """
+_CONTEXT = f"""{_WALK}
+    SELECT m.role, {texts.whole("m", "content")}, CASE WHEN m.role = 'user' AND {_ATTACHED} THEN m.id END, p.position
+    {_SENT}
+"""
+_CONTEXT_IDS = f"{_WALK} SELECT m.role, m.uuid {_SENT} LIMIT ?"
 _OWN = f"SELECT {SELECT} FROM messages m WHERE m.session_id = ? ORDER BY m.sequence_number"
 _BLOB = """
     SELECT b.data FROM message_blobs mb JOIN blobs b ON b.id = mb.blob_id WHERE mb.message_id = ? AND mb.position = ?
@@ -187,15 +194,71 @@ def message_by_id(message_id: int) -> Message:
 
 
 def path_to(message_id: int, *, last: int | None = None) -> list[Message]:
-    """Return the messages from the root (or the newest `last`) to the message of that inner id, in order."""
-    rows = database.execute_sql(_PATH, (message_id, -1 if last is None else last)).fetchall()
-    rows.reverse()
-    return [read(row) for row in rows]
+    """Return the messages from the root (or the newest `last`) to the message of that inner id, in order.
+
+    Raises DamagedConversation where one of them is gone or cannot be read.
+    """
+    with readable():
+        rows = database.execute_sql(_PATH, (message_id, -1 if last is None else last)).fetchall()
+        messages = [read(row) for row in reversed(rows)]
+    if last is None or len(rows) < last:
+        _check_root(messages[0].position if messages else None)
+    _check_whole(messages, len(rows))
+    return messages
+
+
+@contextlib.contextmanager
+def readable(thing: str = "a message") -> Iterator[None]:
+    """Run a block that reads rows; raises DamagedConversation where one has what no llmsess has written."""
+    try:
+        with database.translated():
+            yield
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DamagedConversation(f"{thing} cannot be read: {error}") from error
+
+
+def _check_root(position: int | None) -> None:
+    """Raise DamagedConversation where the first message of a path is not its root."""
+    if position is None:
+        raise DamagedConversation("the last message is gone")
+    if position != 1:
+        raise DamagedConversation(f"the message at position {position - 1} is gone")
+
+
+def _check_whole(messages: Sequence[Message], count: int) -> None:
+    """Raise DamagedConversation where fewer came than there should be, or a large text is gone."""
+    if len(messages) < count:
+        raise DamagedConversation("it was deleted")
+    for message in messages:
+        for name in texts.FIELDS:
+            if getattr(message, name) is None and getattr(message, f"{name}_sha256") is not None:
+                raise DamagedConversation(f"its {name} is gone")
+
+
+def ids_to(message_id: int) -> list[int]:
+    """Return the inner ids from the root to the message of that inner id; raises DamagedConversation."""
+    rows = database.execute_sql(_IDS, (message_id,)).fetchall()
+    _check_root(rows[-1][1] if rows else None)
+    return [row[0] for row in reversed(rows)]
+
+
+def stream_messages(ids: Sequence[int]) -> Iterator[Message]:
+    """Yield the messages of these inner ids, in this order, read a few hundred at a time.
+
+    Raises DamagedConversation where one is gone or cannot be read.
+    """
+    for start in range(0, len(ids), AT_ONCE):
+        some = ids[start : start + AT_ONCE]
+        with readable():
+            messages = [read(row) for row in database.execute_sql(_SOME, (dump_json(some),)).fetchall()]
+        _check_whole(messages, len(some))
+        yield from messages
 
 
 def written_in(session_id: int) -> list[Message]:
     """Return every message written in a session, in the order of writing."""
-    return [read(row) for row in database.execute_sql(_OWN, (session_id,)).fetchall()]
+    with readable():
+        return [read(row) for row in database.execute_sql(_OWN, (session_id,)).fetchall()]
 
 
 def context_to(message_id: int) -> list[tuple[str, str, list[Any] | None]]:
@@ -205,11 +268,19 @@ def context_to(message_id: int) -> list[tuple[str, str, list[Any] | None]]:
     traffic.
     """
     said = []
-    for role, text, attached in reversed(database.execute_sql(_CONTEXT, (message_id,)).fetchall()):
+    rows = database.execute_sql(_CONTEXT, (message_id,)).fetchall()
+    if not rows or rows[-1][3] != 1:  # the root is no message that is sent, or is gone
+        ids_to(message_id)
+    for role, text, attached, _ in reversed(rows):
         sent = None if attached is None else _sent_blocks(message_by_id(attached))
         if text or sent:
             said.append((role, text, sent))
     return said
+
+
+def context_ids(message_id: int, limit: int) -> list[tuple[str, str]]:
+    """Return role and uuid of what of a path is sent, the newest `limit` of it, in order."""
+    return database.execute_sql(_CONTEXT_IDS, (message_id, limit)).fetchall()[::-1]  # type: ignore[no-any-return]
 
 
 def _sent_blocks(message: Message) -> list[Any] | None:

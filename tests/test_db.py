@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import llmsess
-from llmsess import db, errors
+from llmsess import db, errors, filesystems
 from llmsess.settings import Settings
 
 
@@ -150,10 +150,10 @@ def test_wal_is_set_again_on_a_copy_that_lost_it(path: Path) -> None:
 def test_network_file_systems_are_told_from_the_mounts(tmp_path: Path, kind: str, network: bool) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(f"/dev/a / ext4 rw 0 0\nserver:/x /mnt/the\\040share {kind} rw 0 0\n")
-    found = db.file_system("/mnt/the share/llm.db", str(mounts))
+    found = filesystems.file_system("/mnt/the share/llm.db", str(mounts))
     assert found == kind
-    assert db.is_network(found) is network
-    assert db.file_system("/mnt/theother/llm.db", str(mounts)) == "ext4"
+    assert filesystems.is_network(found) is network
+    assert filesystems.file_system("/mnt/theother/llm.db", str(mounts)) == "ext4"
 
 
 def test_on_a_network_file_system_the_journal_is_the_safe_one(

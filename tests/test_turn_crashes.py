@@ -29,7 +29,7 @@ def crash(path: Path, point: str, name: str, *args: str) -> subprocess.Completed
 
 
 @pytest.mark.parametrize("name", ["KILL", "TERM", "INT"])
-@pytest.mark.parametrize("point", crashpoints.POINTS)
+@pytest.mark.parametrize("point", crashpoints.POINTS["turn"])
 def test_a_turn_keeps_its_promises_whatever_ends_it_wherever(
     path: Path, server: ChatServer, run: Command, point: str, name: str
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from llmsess import sessions, tree
@@ -148,19 +148,36 @@ def reply_json(message: Message) -> Row:
     return {"session_id": session.uuid, "session_title": session.title} | messages_json([message])[0]
 
 
-def session_text(session: Session, messages: Sequence[Message], row: Row, *, hidden: bool = True) -> str:
-    """Return a whole conversation as a person reads it; hidden messages are told by their number unless wanted."""
-    models = model_names(messages)
+def session_pieces(session: Session, messages: Iterable[Message], row: Row, *, hidden: bool = True) -> Iterator[str]:
+    """Yield a whole conversation as a person reads it, a message at a time; hidden ones are told by their number."""
     title = one_line(row["title"] or _nameless(row), 200)
     lines = [output.wrapped(style(title, bold=True)), output.wrapped(style(_facts(row), dim=True))]
-    if session.system_prompt:
-        lines += ["", style("system prompt", fg="magenta", bold=True), output.prose(session.system_prompt)]
-    shown = [message for message in messages if hidden or not (message.metadata or {}).get("hidden")]
-    for message in shown:
-        lines += ["", *message_lines(message, models)]
-    if len(shown) < len(messages):
-        left = output.counted(len(messages) - len(shown), "hidden message")
-        lines += ["", style(f"({left}: --hidden shows {'it' if left.startswith('1 ') else 'them'})", dim=True)]
+    yield _text([*lines, *prompt_lines(session.system_prompt)])
+    yield from message_pieces(messages, hidden=hidden)
+
+
+def prompt_lines(system_prompt: str | None) -> list[str]:
+    """Return a system prompt as lines, none where there is none."""
+    return ["", style("system prompt", fg="magenta", bold=True), output.prose(system_prompt)] if system_prompt else []
+
+
+def message_pieces(messages: Iterable[Message], *, hidden: bool = True) -> Iterator[str]:
+    """Yield messages as a person reads them, as they come; hidden ones are told by their number unless wanted."""
+    models: dict[int, str] = {}
+    left = 0
+    for message in messages:
+        if not hidden and (message.metadata or {}).get("hidden"):
+            left += 1
+            continue
+        if message.model_id is not None and message.model_id not in models:
+            models |= model_names([message])
+        yield _text(["", *message_lines(message, models)])
+    if left:
+        told = output.counted(left, "hidden message")
+        yield _text(["", style(f"({told}: --hidden shows {'it' if left == 1 else 'them'})", dim=True)])
+
+
+def _text(lines: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 

@@ -64,13 +64,13 @@ class Talk:
     def show_beginning(self, model: str) -> None:
         """Show what was said in a session that goes on, and how to go on or leave."""
         if self.session is not None:
-            messages = sessions.path(self.session)
+            messages = sessions.path(self.session, last=RESUMED)
             models = conversation.model_names(messages)
-            earlier = len(messages) - RESUMED
+            earlier = messages[0].position - 1 if messages else 0
             if earlier > 0:
                 command = f"llmsess show {self.session.uuid[: conversation.SHORT_ID]}"
                 output.notice(f"({output.counted(earlier, 'earlier message')}: {command})", dim=True)
-            for message in messages[-RESUMED:]:
+            for message in messages:
                 output.out("\n".join(conversation.message_lines(message, models)) + "\n")
         output.notice(f"{model} · /help shows the commands, Ctrl-D leaves", dim=True)
 

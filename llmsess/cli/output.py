@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -289,14 +290,21 @@ def show_text(text: str) -> None:
     out(without_controls(text) if is_terminal() else text, newline=not text.endswith("\n"))
 
 
-def page(text: str) -> None:
-    """Write a long text, through the pager where it is longer than the terminal."""
-    height = shutil.get_terminal_size().lines
-    if is_terminal() and text.count("\n") >= height - 1 and os.environ.get("PAGER") != "":
-        os.environ.setdefault("LESS", "-RFX")
-        click.echo_via_pager(text, color=not os.environ.get("NO_COLOR"))
-    else:
-        out(text, newline=not text.endswith("\n"))
+def page(pieces: Iterable[str]) -> None:
+    """Write a long text as its pieces come, through the pager where it is longer than the terminal."""
+    rest = iter(pieces)
+    if is_terminal() and os.environ.get("PAGER") != "":
+        height, first = shutil.get_terminal_size().lines - 1, []
+        for piece in rest:
+            first.append(piece)
+            height -= piece.count("\n")
+            if height <= 0:
+                os.environ.setdefault("LESS", "-RFX")
+                click.echo_via_pager(itertools.chain(first, rest), color=not os.environ.get("NO_COLOR"))
+                return
+        rest = iter(first)
+    for piece in rest:
+        out(piece, newline=False)
 
 
 def show_next(shown: int, total: int, cursor: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from llmsess import sessions
+from llmsess import salvaging, sessions
 from llmsess.cli import SuggestingGroup, conversation, output
 from llmsess.cli.completion_types import MODEL, PROJECT
 from llmsess.cli.options import (
@@ -113,20 +113,22 @@ def show(reference: str, at: str | None, nodes: bool, hidden: bool, format_: str
     """
     chosen = chosen_format(format_, as_json)
     row = sessions.get(reference)
-    messages = sessions.nodes(row) if nodes else sessions.path(row, at=at)
+    reading = salvaging.of_session(row, at)
+    messages = sessions.nodes(row) if nodes else reading
     summary = sessions.summaries([row.id])[0]
     if at is not None and chosen is None:
-        summary |= {"messages": len(messages)}
+        summary |= {"messages": sessions.get_message(at).position}
     if chosen == "json":
         settings = {"system_prompt": row.system_prompt, "parameters": row.parameters}
         record = conversation.session_json(summary) | settings
-        output.show_json(record | {"messages": conversation.messages_json(messages)})
+        output.show_json(record | {"messages": conversation.messages_json(list(messages))})
     elif chosen in ("jsonl", "csv"):
-        output.show_rows(conversation.messages_json(messages), chosen)
+        output.show_rows(conversation.messages_json(list(messages)), chosen)
     elif chosen == "markdown":
-        output.out(conversation.session_markdown(messages, summary))
+        output.out(conversation.session_markdown(list(messages), summary))
     else:
-        output.page(conversation.session_text(row, messages, summary, hidden=hidden))
+        output.page(conversation.session_pieces(row, messages, summary, hidden=hidden))
+    reading.check()
 
 
 @session.command()
@@ -377,4 +379,4 @@ def tree(reference: str, format_: str | None, as_json: bool) -> None:
     if chosen in ("json", "jsonl", "csv"):
         output.show_rows(conversation.tree_json(branches), chosen)
     else:
-        output.page(conversation.tree_text(row, branches))
+        output.page([conversation.tree_text(row, branches)])

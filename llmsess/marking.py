@@ -1,0 +1,144 @@
+"""The rows of snapshots: made, found again, and what they say of the session's settings then."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from llmsess import catalog, contexts, crashpoints, door, sessions
+from llmsess.db import database
+from llmsess.errors import Conflict, DamagedConversation, InvalidInput, NotFound
+from llmsess.models import LanguageModel, Session, SessionSnapshot, new_uuid, now
+from llmsess.references import resolve
+from llmsess.rows import get_row, insert_row
+from llmsess.writing import readable
+
+TYPES = ("manual", "checkpoint", "auto_save", "pre_restore")
+SETTINGS = ("model", "system_prompt", "temperature", "max_tokens", "parameters")
+NAME_CHARACTERS = 200
+Settings = dict[str, Any]
+kind_of = door.one_of(TYPES)
+_PRESENT = """
+    SELECT s.status, s.next_sequence, s.head_id, h.status, h.parent_id, h.metadata
+    FROM sessions s LEFT JOIN messages h ON h.id = s.head_id WHERE s.id = ?
+"""
+_NAMED = "SELECT uuid FROM session_snapshots WHERE session_id = ? AND name = ?"
+
+
+def create(session: str | Session, *, name: str | None = None, type: str = "manual") -> SessionSnapshot:
+    """Tag where a session is now, and return the snapshot; a reply that is still being written is not part of it.
+
+    `type` is manual, checkpoint, auto_save or pre_restore. An empty session has a snapshot of nothing. Raises NotFound,
+    InvalidInput, and Conflict where the session has a snapshot of that name.
+    """
+    kind, label = kind_of(type, "type of snapshot"), _label(name)
+    session_id = sessions.id_of(session)
+    with database.atomic():
+        made = mark(session_id, label, kind)
+        crashpoints.reach("snapshot.writing")
+    crashpoints.reach("snapshot.written")
+    return made
+
+
+def mark(session_id: int, name: str | None, type: str, *, settled: bool = True) -> SessionSnapshot:
+    """Write the row of a snapshot, inside a transaction; not `settled`, a reply that is being written is tagged too."""
+    row = database.execute_sql(_PRESENT, (session_id,)).fetchone()
+    if row is None or row[0] == "deleted":
+        raise NotFound("session", "(deleted)", hint="it was deleted meanwhile")
+    _, sequence, head, status, parent, metadata = row
+    if head is not None and status is None:
+        raise DamagedConversation("the last message is gone")
+    if settled and status in ("pending", "streaming"):
+        head, metadata = parent, None
+    if name is not None:
+        taken = database.execute_sql(_NAMED, (session_id, name)).fetchone()
+        if taken is not None:
+            raise Conflict(
+                f'the session has a snapshot "{name}" already',
+                hint=f"another name, or first: llmsess snapshot delete {taken[0][:8]}",
+            )
+    values = {
+        "uuid": new_uuid(),
+        "session_id": session_id,
+        "name": name,
+        "snapshot_type": type,
+        "head_id": head,
+        "sequence_number": sequence,
+        "context_window": _window(parent, metadata),
+        "created_at": now(),
+    }
+    row_id = insert_row(SessionSnapshot, **values)
+    return SessionSnapshot(id=row_id, **values)
+
+
+def _window(prompt_id: int, metadata: str | None) -> list[str] | None:
+    """Return the uuids of what the model was sent for the last reply, None where that was the path."""
+    if metadata is None or '"context"' not in metadata:
+        return None
+    sent = json.loads(metadata).get("sent_with")
+    choice = sent.get("context") if isinstance(sent, dict) else None
+    return contexts.seen(prompt_id, choice) if isinstance(choice, str) and choice.startswith("last:") else None
+
+
+def _label(name: str | None) -> str | None:
+    """Return a name as it is stored; raises InvalidInput for one that cannot be typed again."""
+    if name is None:
+        return None
+    label = " ".join(door.text(name, "the name of a snapshot").split())
+    if not label or len(label) > NAME_CHARACTERS:
+        raise InvalidInput(f"the name of a snapshot has 1 to {NAME_CHARACTERS} characters")
+    return label
+
+
+def get(reference: str | SessionSnapshot) -> SessionSnapshot:
+    """Return the snapshot of that uuid or prefix, name, or @last, as it is now; raises NotFound, Ambiguous."""
+    with readable("a snapshot"):
+        found = resolve(
+            SessionSnapshot, reference, "snapshot", name=SessionSnapshot.name, latest=SessionSnapshot.created_at
+        )
+        row = get_row(SessionSnapshot, found.id)
+    if row is None:
+        raise NotFound("snapshot", found.uuid[:8])
+    return row
+
+
+def settings(snapshot: str | SessionSnapshot) -> Settings:
+    """Return the settings that the session had, by the names in SETTINGS; model is `provider/name`, None was not set.
+
+    Raises NotFound, DamagedConversation.
+    """
+    found = get(snapshot)
+    state = found.session_state or {}
+    if not isinstance(state, dict):
+        raise DamagedConversation(f"the settings of snapshot {found.uuid[:8]} cannot be read")
+    present = settings_of(sessions.by_id(found.session_id))
+    return present | {name: value for name, value in state.items() if name in present}
+
+
+def settings_of(session: Session) -> Settings:
+    """Return the settings that a session has now."""
+    model = get_row(LanguageModel, session.model_id) if session.model_id else None
+    others = {name: getattr(session, name) for name in SETTINGS if name != "model"}
+    return {"model": model.reference if model else None} | others
+
+
+def columns_of(wanted: Settings) -> dict[str, Any]:
+    """Return settings as columns of a session."""
+    others = {name: value for name, value in wanted.items() if name != "model"}
+    return others | {"model_id": catalog.model_named(wanted["model"]).id if wanted["model"] else None}
+
+
+def branch(session: Session, head_id: int | None, wanted: Settings, title: str | None) -> Session:
+    """Make a session that begins at a message of another one, with settings of then, and return it."""
+    with database.atomic():
+        row_id = insert_row(
+            Session,
+            title=(door.text(title, "title").strip() or None) if title else None,
+            head_id=head_id,
+            project_id=session.project_id,
+            metadata=session.metadata,
+            parent_session_id=session.id,
+            relation="restore",
+            **columns_of(wanted),
+        )
+        return sessions.by_id(row_id)
