@@ -15,6 +15,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "event")
 ORIGINS = ("human", "model", "tool", "harness")
 ORIGIN_OF = {"user": "human", "assistant": "model", "tool": "tool"}  # of a role, where nothing else is said
 STATUSES = ("complete", "pending", "streaming", "interrupted", "failed")
+SNAPSHOT_TYPES = ("manual", "checkpoint", "auto_save", "pre_restore")
 SESSION_TYPES = ("single", "comparison", "batch", "workflow", "imported")
 
 
@@ -41,7 +42,7 @@ def one_of(choices: tuple[str, ...]) -> Callable[[Any, str], str]:
     return check
 
 
-role, session_type = one_of(ROLES), one_of(SESSION_TYPES)
+role, session_type, snapshot_type = one_of(ROLES), one_of(SESSION_TYPES), one_of(SNAPSHOT_TYPES)
 
 
 def count(value: Any, name: str) -> int:

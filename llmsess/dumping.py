@@ -16,7 +16,7 @@ from peewee import ForeignKeyField, JSONField
 
 from llmsess import parts, texts
 from llmsess.db import database
-from llmsess.models import Call, LanguageModel, Message, Project, Session, dump_json
+from llmsess.models import Call, LanguageModel, Message, Project, Session, SessionSnapshot, dump_json
 
 VERSION = 1  # of the format
 BATCH = 200  # messages read at once
@@ -25,6 +25,7 @@ KEPT = {  # columns that stay: kept by triggers, or of the process that writes
     Session: ("next_sequence", "total_messages", "total_input_tokens", "total_cached_input_tokens",
               "total_cache_write_tokens", "total_output_tokens", "total_cost", "unpriced_messages"),
     Message: ("owner", "lease_expires_at", "content_sha256", "reasoning_sha256", "tool_text_sha256"),
+    SessionSnapshot: ("session_state",),
 }  # fmt: skip
 Row = dict[str, Any]
 Masked = Callable[[Any], Any]
@@ -61,6 +62,7 @@ _ABOVE = """
     WITH RECURSIVE above (id) AS (
         SELECT DISTINCT m.parent_id FROM messages m WHERE m.session_id = ? AND m.parent_id IS NOT NULL
         UNION SELECT head_id FROM sessions WHERE id = ? AND head_id IS NOT NULL
+        UNION SELECT head_id FROM session_snapshots WHERE session_id = ? AND head_id IS NOT NULL
         UNION SELECT m.parent_id FROM above a JOIN messages m ON m.id = a.id WHERE m.parent_id IS NOT NULL
     ) SELECT m.id, m.session_id FROM above a JOIN messages m ON m.id = a.id WHERE m.session_id <> ?
 """
@@ -84,7 +86,7 @@ def rows(chosen: list[int], masked: Masked, *, everything: bool) -> Iterator[Row
     """
     yield {"type": "llmsess", "version": VERSION}
     others = {} if everything else _others(chosen)
-    wanted = _in_order({*chosen, *others})
+    wanted = in_order({*chosen, *others})
     for kind, table in _NAMED.items():
         yield from _named(kind, table, None if everything else wanted, masked)
     seen: set[str] = set()
@@ -94,7 +96,7 @@ def rows(chosen: list[int], masked: Masked, *, everything: bool) -> Iterator[Row
         yield from _messages(ids, masked, seen)
 
 
-def _in_order(ids: set[int]) -> list[int]:
+def in_order(ids: set[int]) -> list[int]:
     """Return sessions in an order that is the same wherever they lie: by their start, then by uuid."""
     sql = (
         "SELECT s.id FROM json_each(?) w JOIN sessions s ON s.id = w.value ORDER BY coalesce(s.started_at, ''), s.uuid"
@@ -110,7 +112,7 @@ def _others(chosen: list[int]) -> dict[int, set[int]]:
         for (above,) in database.execute_sql(_SESSIONS_ABOVE, (session_id,)).fetchall():
             if above not in known:
                 found.setdefault(above, set())
-        for message_id, owner in database.execute_sql(_ABOVE, (session_id,) * 3).fetchall():
+        for message_id, owner in database.execute_sql(_ABOVE, (session_id,) * 4).fetchall():
             if owner not in known:
                 found.setdefault(owner, set()).add(message_id)
     return found
@@ -132,8 +134,7 @@ def _named(kind: str, table: Any, wanted: list[int] | None, masked: Masked) -> I
 
 
 def _session(row_id: int, masked: Masked, *, partial: bool) -> Row:
-    cursor = database.execute_sql(_SESSION, (row_id,))
-    told = _told([column[0] for column in cursor.description], cursor.fetchone(), json_columns(Session))
+    told = row_of(Session, database.execute_sql(_SESSION, (row_id,)))
     if partial:
         kept = ("uuid", "source", "external_id", "parent_session", "relation", "started_at")
         return {"type": "session"} | {name: told[name] for name in kept if name in told} | {"is_partial": True}
@@ -141,6 +142,11 @@ def _session(row_id: int, masked: Masked, *, partial: bool) -> Row:
     tags = [row[0] for row in database.execute_sql(sql, (row_id,)).fetchall()]
     row: Row = {"type": "session"} | masked(told) | ({"tags": masked(tags)} if tags else {})
     return row
+
+
+def row_of(table: Any, cursor: Any) -> Row:
+    """Return what is set of the one row that a query of a table has found, JSON columns as JSON."""
+    return _told([column[0] for column in cursor.description], cursor.fetchone(), json_columns(table))
 
 
 def _written(session_id: int) -> list[int]:

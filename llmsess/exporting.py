@@ -6,11 +6,12 @@ by row for llmsess' own format (see dumping.py).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from llmsess import dumping, exporters, listing, sessions, writing
+from llmsess import dumping, exporters, listing, sessions, snapshotrows, writing
 from llmsess.db import database
 from llmsess.exporters.base import Conversation, Losses, Said
 from llmsess.models import TOKEN_FIELDS, LanguageModel, Message, Session, parse_time, usd
@@ -149,7 +150,9 @@ class _Archive:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield the rows of llmsess' own format."""
-        for row in dumping.rows(self.chosen, self.masked, everything=self.everything):
+        told = dumping.rows(self.chosen, self.masked, everything=self.everything)
+        marks = snapshotrows.rows(dumping.in_order(set(self.chosen)), self.masked)
+        for row in itertools.chain(told, marks):
             self.report.sessions += row["type"] == "session"
             self.report.messages += row["type"] == "message"
             yield row

@@ -12,7 +12,7 @@ from peewee import JSONField
 
 from llmsess import db, filesystems, listing
 from llmsess.db import TROUBLES, database
-from llmsess.door import ORIGINS, ROLES, SESSION_TYPES, STATUSES
+from llmsess.door import ORIGINS, ROLES, SESSION_TYPES, SNAPSHOT_TYPES, STATUSES
 from llmsess.models import TABLES
 from llmsess.texts import FIELDS
 from llmsess.writing import UNUSED_BLOB, UNUSED_TEXT
@@ -73,6 +73,7 @@ TIME = "[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-
 WORDS: dict[str, dict[str, tuple[str, ...]]] = {  # table: {column: the words it may hold}
     "messages": {"role": ROLES, "origin": ORIGINS, "status": STATUSES},
     "sessions": {"session_type": SESSION_TYPES, "status": (*listing.STATUSES, "deleted")},
+    "session_snapshots": {"snapshot_type": SNAPSHOT_TYPES},
     "calls": {"outcome": ("sent", "ok", "error", "unknown", "cancelled")},
 }
 
@@ -200,6 +201,7 @@ def info() -> dict[str, Any]:
         "texts",
         "blobs",
         "calls",
+        "session_snapshots",
         "import_sources",
         "import_records",
     )

@@ -13,11 +13,9 @@ from llmsess.references import resolve
 from llmsess.rows import get_row, insert_row
 from llmsess.writing import readable
 
-TYPES = ("manual", "checkpoint", "auto_save", "pre_restore")
 SETTINGS = ("model", "system_prompt", "temperature", "max_tokens", "parameters")
 NAME_CHARACTERS = 200
 Settings = dict[str, Any]
-kind_of = door.one_of(TYPES)
 _PRESENT = """
     SELECT s.status, s.next_sequence, s.head_id, h.status, h.parent_id, h.metadata
     FROM sessions s LEFT JOIN messages h ON h.id = s.head_id WHERE s.id = ?
@@ -31,7 +29,7 @@ def create(session: str | Session, *, name: str | None = None, type: str = "manu
     `type` is manual, checkpoint, auto_save or pre_restore. An empty session has a snapshot of nothing. Raises NotFound,
     InvalidInput, and Conflict where the session has a snapshot of that name.
     """
-    kind, label = kind_of(type, "type of snapshot"), _label(name)
+    kind, label = door.snapshot_type(type, "type of snapshot"), _label(name)
     session_id = sessions.id_of(session)
     with database.atomic():
         made = mark(session_id, label, kind)

@@ -55,7 +55,7 @@ def prune(
     """
     if before is None and keep is None and not types:
         raise InvalidInput("no rule says which snapshots go", hint="--older-than 30d, --keep 10, --type auto_save")
-    kinds = [marking.kind_of(kind, "type of snapshot") for kind in door.words(types)] or list(PRUNED_TYPES)
+    kinds = [door.snapshot_type(kind, "type of snapshot") for kind in door.words(types)] or list(PRUNED_TYPES)
     values: dict[str, Any] = {"types": dump_json(kinds), "keep": 0 if keep is None else door.count(keep, "keep")}
     if session is not None:
         values["session"] = sessions.id_of(session)

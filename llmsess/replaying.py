@@ -5,7 +5,7 @@ What is replayed is what was said after the snapshot, or, where that is nothing,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from llmsess.errors import InvalidInput
 from llmsess.models import Message, Session, SessionSnapshot
 from llmsess.prices import Usage
 from llmsess.providers import Turn
+from llmsess.retrying import OnWait
 from llmsess.routing import Options
 
 Blocks = str | list[Any]
@@ -151,19 +152,22 @@ def _size(message: Message) -> int:
 
 
 def stream_replay(
-    plan: ReplayPlan, *, title: str | None = None, on_delta: chat.OnDelta | None = None, on_wait: Any = None
-) -> Iterator[Replayed]:
+    plan: ReplayPlan, *, title: str | None = None, on_branch: Callable[[Session], object] | None = None,
+    on_wait: OnWait | None = None,
+) -> Iterator[Replayed]:  # fmt: skip
     """Make the branch, send the prompts of a plan one after another and yield each with its answers.
 
-    Raises as `chat.ask()`; what was answered before stays on the branch.
+    `on_branch` is told the branch before anything is sent. Raises as `chat.ask()`; what was answered stays on it.
     """
     origin = sessions.by_id(plan.snapshot.session_id)
     own = f"{origin.title} (replay)" if origin.title else None
     branch = marking.branch(origin, plan.start, marking.settings(plan.snapshot), title or own)
+    if on_branch is not None:
+        on_branch(branch)
     for turn in plan.turns:
         for message in turn.before:
             sessions.append(branch, message.role, _said(message), origin=message.origin)
-        new = chat.ask(branch, _said(turn.prompt), on_delta=on_delta, on_wait=on_wait, **turn.options)
+        new = chat.ask(branch, _said(turn.prompt), on_wait=on_wait, **turn.options)
         yield Replayed(branch, turn.prompt, turn.answer, new)
 
 

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from llmsess import bulk, crashpoints, linking, texts
+from llmsess import bulk, crashpoints, linking, snapshotrows, texts
 from llmsess.db import database
 from llmsess.dumping import columns
 from llmsess.errors import InvalidInput
@@ -141,6 +141,7 @@ class _Chunk:
         messages = [row for row in rows if row.kind == "message"]
         named = {str(row.values.get("session")) for row in messages}
         named |= {str(row.values.get("uuid")) for row in rows if row.kind == "session"}
+        named |= {str(row.values.get("session")) for row in rows if row.kind == "snapshot"}
         self.owners = self._owners(list(named), [row.values for row in rows if row.kind == "session"])
         wanted = [row.values.get(key) for row in messages for key in ("uuid", "parent")]
         found = database.execute_sql(_MESSAGES, (dump_json([uuid for uuid in wanted if isinstance(uuid, str)]),))
@@ -164,16 +165,21 @@ class _Chunk:
         return owners
 
     def enter(self) -> None:
+        self.take([row for row in self.rows if row.kind != "snapshot"])
+        self.write()
+        self.take([row for row in self.rows if row.kind == "snapshot"])
+
+    def take(self, rows: list[Row]) -> None:
+        """Enter rows, or put them in line, and count what became of them."""
         enter = {"project": self.project, "model": self.model, "blob": self.blob, "session": self.session,
-                 "message": self.message}  # fmt: skip
-        for row in self.rows:
+                 "message": self.message, "snapshot": self.snapshot}  # fmt: skip
+        for row in rows:
             try:
                 became = enter[row.kind](row.values)
             except InvalidInput as error:
                 became = "bad"
                 self.state.report.add_problem(row.record.line, error.message)
             self.state.report.records[became] += 1
-        self.write()
 
     def project(self, values: Values) -> str:
         return self.named("project", Project, values, ("name",))
@@ -323,6 +329,15 @@ class _Chunk:
         if held or calls:
             self.after.append((row_id, held, calls))
         return "imported"
+
+    def snapshot(self, values: Values) -> str:
+        """Enter a snapshot; the messages of the chunk are there."""
+        owner = self.owners.get(str(values.get("session")))
+        if owner is None:
+            raise InvalidInput("a snapshot of a session that is not in the file")
+        if str(values["session"]) in self.state.left:
+            return "ignored"
+        return snapshotrows.enter(values, owner.id)
 
     def renew(self, place: _Place, given: Values) -> str:
         """Put a later version of a message in the place of what we have, where it says something else."""

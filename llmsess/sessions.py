@@ -310,10 +310,14 @@ def _change(session: str | Session, **fields: Any) -> Session:
 
 @dataclass(frozen=True)
 class Deletion:
-    """How many messages a deletion removes, its own and those that earlier deletions kept for it; `kept` live on."""
+    """How many messages a deletion removes, its own and those that earlier deletions kept for it; `kept` live on.
+
+    `snapshots` of the session go with it.
+    """
 
     deleted: int
     kept: int
+    snapshots: int = 0
 
 
 _REACHED = """
@@ -339,11 +343,13 @@ def delete(session: str | Session, *, dry_run: bool = False) -> Deletion:
     with database.atomic() as transaction:
         found = get(session)
         kept, doomed = _kept_and_doomed(found.id)
+        marks = database.execute_sql("SELECT count(*) FROM session_snapshots WHERE session_id = ?", (found.id,))
+        snapshots = int(marks.fetchone()[0])
         _delete(found, doomed, keep_row=bool(kept) or found.external_id is not None)
         collected = collect_unreached()
         if dry_run:
             transaction.rollback()
-    return Deletion(len(doomed) + collected, len(kept))
+    return Deletion(len(doomed) + collected, len(kept), snapshots)
 
 
 def _kept_and_doomed(session_id: int) -> tuple[set[int], list[int]]:

@@ -15,9 +15,9 @@ from llmsess import crashpoints, door, keeping, listing, salvaging, sessions
 from llmsess.autosaving import Autosave, autosave
 from llmsess.db import database
 from llmsess.diffing import Change, Difference, diff
-from llmsess.errors import DamagedConversation
+from llmsess.errors import DamagedConversation, InvalidInput
 from llmsess.listing import Page
-from llmsess.marking import TYPES, branch, columns_of, create, get, kind_of, mark, settings, settings_of
+from llmsess.marking import branch, columns_of, create, get, mark, settings, settings_of
 from llmsess.models import Message, Session, SessionSnapshot, dump_json, now
 from llmsess.pruning import Removal, delete, prune
 from llmsess.replaying import Replayed, ReplayPlan, plan_replay, replay, stream_replay
@@ -26,7 +26,7 @@ from llmsess.salvaging import Reading
 from llmsess.writing import path_to
 
 __all__ = [
-    "TYPES",
+
     "Autosave",
     "Change",
     "Difference",
@@ -90,7 +90,7 @@ class SnapshotFilter:
             values.append(sessions.id_of(self.session))
         if self.type is not None:
             wheres.append("p.snapshot_type = ?")
-            values.append(kind_of(self.type, "type of snapshot"))
+            values.append(door.snapshot_type(self.type, "type of snapshot"))
         for test, moment in door.between("p.created_at", self.since, self.until):
             wheres.append(test)
             values.append(moment)
@@ -160,6 +160,8 @@ def restore(snapshot: str | SessionSnapshot, *, in_place: bool = False, title: s
     A branch is undone by deleting it, a move by restoring the snapshot `before` in place. Raises NotFound, Ambiguous,
     InvalidInput, DamagedConversation where not all messages of the snapshot can be read.
     """
+    if in_place and title:
+        raise InvalidInput("only a new branch takes a title", hint="llmsess session rename")
     found = get(snapshot)
     if not salvaging.is_whole(found.head_id):
         raise DamagedConversation(

@@ -41,7 +41,8 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "pruning": LOW | {"door", "marking", "sessions"},
     "autosaving": LOW | {"door", "marking", "pruning", "sessions"},
     "diffing": LOW | {"marking", "sessions", "writing"},
-    "replaying": LOW | {"chat", "contexts", "marking", "prices", "providers", "routing", "sessions", "writing"},
+    "replaying": LOW
+    | {"chat", "contexts", "marking", "prices", "providers", "retrying", "routing", "sessions", "writing"},
     "snapshots": LOW
     | {
         "autosaving",
@@ -96,11 +97,13 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "surveying": LOW | {"importers", "linking", "matching"},
     "dumping": LOW | {"parts"},
     "rowchecks": LOW | {"door", "dumping", "importers", "listing", "parts"},
-    "restoring": LOW | {"bulk", "dumping", "importers", "linking", "matching", "rowchecks", "writing"},
+    "restoring": LOW | {"bulk", "dumping", "importers", "linking", "matching", "rowchecks", "snapshotrows", "writing"},
+    "snapshotrows": LOW | {"door", "dumping", "importers", "marking", "rowchecks", "sessions"},
     "transfer": LOW | {"finding", "importers", "matching", "restoring", "staging", "surveying"},
     "exporters": {"errors"},
     "redaction": set(),
-    "exporting": LOW | {"dumping", "exporters", "listing", "redaction", "salvaging", "sessions", "writing"},
+    "exporting": LOW
+    | {"dumping", "exporters", "listing", "redaction", "salvaging", "sessions", "snapshotrows", "writing"},
     "migrations": set(),
 }
 

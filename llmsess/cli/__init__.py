@@ -28,6 +28,7 @@ COMMANDS = {  # name: (module and attribute, short help)
     "chat": ("chat:chat", "Send a prompt to a model, in a new or a continued conversation."),
     "template": ("template:template", "Saved prompts with variables."),
     "search": ("search:search", "Find messages by what they say."),
+    "snapshot": ("snapshot:snapshot", "Marks in a conversation: go back to them, compare, replay."),
     "stats": ("stats:stats", "Counts, tokens and cost."),
     "import": ("imports:import_", "Bring in conversations of other tools."),
     "export": ("exports:export", "Write conversations in a format."),

@@ -9,6 +9,7 @@ import click
 
 from llmsess import chat as chats
 from llmsess import sessions
+from llmsess.autosaving import EVERY_S, KEEP
 from llmsess.cli import replying, sending
 from llmsess.cli.completion_types import PROJECT, SESSION
 from llmsess.cli.options import database, request_options
@@ -26,12 +27,28 @@ from llmsess.models import Session
 @click.option("--title", help="The new session's title.")
 @click.option("--project", shell_complete=PROJECT, help="The new session's project.")
 @click.option("--tag", "tags", multiple=True, help="A tag for the new session.")
+@click.option(
+    "--autosave",
+    "autosave_s",
+    type=click.FloatRange(0),
+    default=EVERY_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="At the terminal: make a snapshot every so often; 0 makes none.",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(1),
+    default=KEEP,
+    show_default=True,
+    help="How many of these snapshots a session keeps.",
+)
 @click.option("--no-store", is_flag=True, help="Keep nothing of it.")
 @click.option("--json", "as_json", is_flag=True, help="The reply with its figures, as JSON.")
 @database
 def chat(
     prompt: str | None, continued: bool, reference: str | None, title: str | None, project: str | None,
-    tags: tuple[str, ...], no_store: bool, as_json: bool, **given: Any,
+    tags: tuple[str, ...], autosave_s: float, keep: int, no_store: bool, as_json: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Send PROMPT, joined with what is piped in, and show the reply as it comes; without one, talk at the terminal.
 
@@ -49,7 +66,8 @@ def chat(
     if asked.is_empty and asked.display.streams and replying.is_conversation_possible():
         from llmsess.cli.interactive import Talk
 
-        Talk(asked, found, None if no_store else functools.partial(_made, asked, place)).run()
+        talk = Talk(asked, found, None if no_store else functools.partial(_made, asked, place))
+        talk.run(autosave_s, keep)
         return
     if asked.is_empty and not asked.attachments:
         raise InvalidInput("there is no prompt", hint='llmsess chat "..." or pipe it in')

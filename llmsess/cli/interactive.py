@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from llmsess import chat, search, sessions
+from llmsess import chat, search, sessions, snapshots
 from llmsess.attachments import Attachment, load
 from llmsess.cli import conversation, output, replying
 from llmsess.cli.options import edited_text, text_value
@@ -42,11 +42,21 @@ class Talk:
         self.pending: list[Attachment] = list(asked.attachments)
         self.earlier: list[Turn] = []  # what was said, where nothing is kept
 
-    def run(self) -> None:
-        """Talk until the person leaves."""
+    def run(self, autosave_s: float, keep: int) -> None:
+        """Talk until the person leaves; a snapshot is made every so many seconds (0: never), the newest `keep` stay."""
         way, _ = chat.prepare(chat.Options(**self.asked.options), self.session, keep=False)
         self.show_beginning(way.model.reference)
         typed = _reader(kept=self.create is not None)
+        if autosave_s and self.create is not None:
+            with snapshots.Autosave(lambda: self.session, autosave_s, keep):
+                self.talk(typed)
+        else:
+            self.talk(typed)
+        if self.session is not None:
+            output.notice(f"To go on: llmsess chat --session {self.session.uuid[: conversation.SHORT_ID]}", dim=True)
+
+    def talk(self, typed: Callable[[str], str]) -> None:
+        """Take what is typed until the person leaves."""
         while True:
             try:
                 self.take(typed("> "), typed)
@@ -58,8 +68,6 @@ class Talk:
                 output.show_error(error, as_json=False)
                 if isinstance(error, ProviderError) and self.session is not None:
                     output.notice("/retry sends it again.", dim=True)
-        if self.session is not None:
-            output.notice(f"To go on: llmsess chat --session {self.session.uuid[: conversation.SHORT_ID]}", dim=True)
 
     def show_beginning(self, model: str) -> None:
         """Show what was said in a session that goes on, and how to go on or leave."""
@@ -240,6 +248,12 @@ def _tag(talk: Talk, words: str) -> None:
     output.notice(" ".join(f"#{tag}" for tag in tags) or "There are no tags.")
 
 
+def _save(talk: Talk, name: str) -> None:
+    made = snapshots.create(talk.stored(), name=name or None)
+    called = f' as "{made.name}"' if made.name else ""
+    output.notice(f"Saved{called}; to come back: llmsess snapshot restore {made.uuid[: conversation.SHORT_ID]}")
+
+
 def _cost(talk: Talk, rest: str) -> None:
     row = sessions.summaries([talk.stored().id])[0]
     spent = output.money(row["cost_nano_usd"], row["unpriced_messages"])
@@ -298,6 +312,7 @@ COMMANDS: dict[str, tuple[Command, str, str]] = {  # name: (function, its argume
     "context": (_context, "", "Show what is sent with the next prompt."),
     "cost": (_cost, "", "Show what this conversation has cost."),
     "tag": (_tag, "[TAG...]", "Tag this conversation; -TAG takes one away."),
+    "save": (_save, "[NAME]", "Make a snapshot of this conversation, to come back to."),
     "search": (_search, "WORDS", "Search all conversations."),
     "exit": (_exit, "", "Leave, as Ctrl-D does."),
     "quit": (_exit, "", "Leave."),

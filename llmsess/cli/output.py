@@ -59,8 +59,13 @@ def wrapped(text: str, indent: str = "") -> str:
 
 def prose(text: str) -> str:
     """Return harmless text whose long lines are cut between words on a terminal, except those of code."""
+    return styled_prose(without_controls(text))
+
+
+def styled_prose(text: str) -> str:
+    """Return text that is harmless, and perhaps in colours, with its long lines cut likewise."""
     lines, code = [], False
-    for line in without_controls(text).split("\n"):
+    for line in text.split("\n"):
         code ^= line.startswith(("```", "~~~"))
         lines.append(line if code or line[:1].isspace() else wrapped(line))
     return "\n".join(lines)

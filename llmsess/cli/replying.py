@@ -91,7 +91,7 @@ def show(send: Callable[..., Message], display: Display) -> Message:
     """Take a turn, `send(on_delta=, on_wait=)`, show its reply and return it; raises what the turn does."""
     printer = Printer(display)
     try:
-        reply = send(on_delta=printer, on_wait=_waiting)
+        reply = send(on_delta=printer, on_wait=waiting)
     except BaseException as error:
         printer.break_off()
         if isinstance(error, UnusableReply) and error.session is None:
@@ -140,7 +140,7 @@ def _show_whole(reply: Message, display: Display) -> None:
         output.show_text(parts["code"])
 
 
-def _waiting(wait: Wait) -> None:
+def waiting(wait: Wait) -> None:
     attempt = f"attempt {wait.attempt + 1} of {wait.attempts}"
     output.notice(f"{wait.error.message}; trying again in {wait.seconds:.1f} s ({attempt}, Ctrl-C stops)", fg="yellow")
 

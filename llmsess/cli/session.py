@@ -330,6 +330,7 @@ def delete(references: tuple[str, ...], yes: bool, dry_run: bool) -> None:
     for row in rows:
         would = sessions.delete(row, dry_run=True)
         shared = f", keep {would.kept} shared ones" if would.kept else ""
+        shared += f", {output.counted(would.snapshots, 'snapshot')}" if would.snapshots else ""
         output.notice(
             f"{row.uuid[:SHORT]} {row.title or '(untitled)'}: {output.counted(would.deleted, 'message')}{shared}"
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
+
+from llmsess.texts import without_controls
 
 FLEXIBLE_WIDTH = 30  # columns of text that the flexible column keeps before others are left out
 _FIGURE = re.compile(r"(≥?\$)?[\d.,]*|unpriced")
@@ -43,6 +46,23 @@ def cut(text: str, width: int) -> str:
     width = max(width, FLEXIBLE_WIDTH // 2)
 
     return text if wcwidth.width(text) <= width else f"{wcwidth.clip(text, 0, width - 1).rstrip()}…"
+
+
+def beside(headings: Sequence[str], texts: Sequence[str], width: int) -> str:
+    """Return two texts beside each other under their headings, their lines cut between words to half a width each."""
+    import wcwidth
+
+    room = (width - 3) // 2
+    columns = [
+        [
+            part
+            for line in (heading, *without_controls(said).split("\n"))
+            for part in wcwidth.wrap(line, room, drop_whitespace=not line[:1].isspace()) or [""]
+        ]
+        for heading, said in zip(headings, texts, strict=True)
+    ]
+    rows = itertools.zip_longest(*columns, fillvalue="")
+    return "\n".join(f"{wcwidth.ljust(left, room)} │ {right}".rstrip() for left, right in rows)
 
 
 def text(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:

@@ -14,7 +14,7 @@ from llmsess.importers.source import Head, Source
 NAME = "llmsess"
 DESCRIPTION = "llmsess' own export (.jsonl), restored without loss"
 PLACES = ()
-KINDS = ("project", "model", "blob", "session", "message")
+KINDS = ("project", "model", "blob", "session", "message", "snapshot")
 VERSION = 1
 
 
