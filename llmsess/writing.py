@@ -70,6 +70,8 @@ class End:
         row = database.execute_sql(_HEAD, (session_id,)).fetchone()
         if row is None or row[3] == "deleted":
             raise NotFound("session", "(deleted)", hint="it was deleted meanwhile")
+        if row[0] is not None and row[2] is None:  # its id may be the next message's
+            raise DamagedConversation("the last message is gone")
         self.session_id = session_id
         self.head_id, self.next_sequence, self.position = row[0], row[1], row[2] or 0
         self.status = "active"
@@ -271,7 +273,9 @@ def context_to(message_id: int) -> list[tuple[str, str, list[Any] | None]]:
     rows = database.execute_sql(_CONTEXT, (message_id,)).fetchall()
     if not rows or rows[-1][3] != 1:  # the root is no message that is sent, or is gone
         ids_to(message_id)
-    for role, text, attached, _ in reversed(rows):
+    for role, text, attached, position in reversed(rows):
+        if text is None:
+            raise DamagedConversation(f"the text of the message at position {position} is gone")
         sent = None if attached is None else _sent_blocks(message_by_id(attached))
         if text or sent:
             said.append((role, text, sent))

@@ -18,9 +18,22 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from llmsess import catalog, chat, db, errors, exporters, exporting, maintenance, redaction, search, sessions, transfer
+from llmsess import (
+    catalog,
+    chat,
+    db,
+    errors,
+    exporters,
+    exporting,
+    maintenance,
+    redaction,
+    search,
+    sessions,
+    snapshots,
+    transfer,
+)
 from llmsess.exporters.html import picture_of
-from llmsess.models import Message, Session
+from llmsess.models import Message, Session, SessionSnapshot
 from tests import specimens
 from tests.conftest import Command
 
@@ -296,19 +309,82 @@ def test_any_archive_in_our_format_gives_back_the_same(
         )
         for role, content in said:
             sessions.append(row, role, content)
+            if rng.random() < 0.3:
+                snapshots.create(row)
+        if rng.random() < 0.3:
+            Session.update(system_prompt=rng.choice([None, "s"]), max_tokens=5).where(Session.id == row.id).execute()
+        if rng.random() < 0.3 and snapshots.count():
+            snapshots.restore("@last", in_place=rng.random() < 0.5)
         made.append(row)
     if rng.random() < 0.3:
         sessions.delete(rng.choice(made))
     first = written("llmsess")
     kept = [(m.uuid, m.content, m.position, sessions.blocks(m)) for m in Message.select().order_by(Message.id)]
+    marks = shown_by_snapshots()
     other(tmp_path, template, "second")
     report = restore(tmp_path, first)
     assert not report.failed
     assert [(m.uuid, m.content, m.position, sessions.blocks(m)) for m in Message.select().order_by(Message.id)] == kept
+    assert shown_by_snapshots() == marks
     assert written("llmsess") == first
     assert restore(tmp_path, first).totals()["imported"] == 0
     assert written("llmsess") == first
     db.database.close()
+
+
+def shown_by_snapshots() -> dict[str, Any]:
+    """Return what each snapshot shows, by its uuid."""
+    return {
+        row.uuid: (row.name, row.snapshot_type, [m.uuid for m in snapshots.path(row)], snapshots.settings(row))
+        for row in SessionSnapshot.select()
+    }
+
+
+def test_snapshots_come_back_and_keep_what_they_need(talk: Session, template: Path, tmp_path: Path) -> None:
+    fork = sessions.fork(talk, title="Fork")
+    snapshots.create(fork, name="of another's message")
+    sessions.set_head(fork, None)
+    sessions.append(fork, "user", "own")
+    chat.ask(fork, "hello", model="echo/echo", context="last:0")
+    snapshots.create(fork, name="windowed", type="checkpoint")
+    Session.update(system_prompt="later").where(Session.id == fork.id).execute()
+    alone, marks = written("llmsess", fork), shown_by_snapshots()
+    assert [row["name"] for row in map(json.loads, alone.splitlines()) if row["type"] == "snapshot"] == [
+        "of another's message", "windowed",
+    ]  # fmt: skip
+    other(tmp_path, template)
+    assert restore(tmp_path, alone).totals()["bad"] == 0
+    assert shown_by_snapshots() == marks
+    assert snapshots.get("windowed").context_window == [sessions.path("Fork")[1].uuid]
+    assert written("llmsess", "Fork") == alone
+    assert maintenance.check().findings == []
+
+
+def test_a_snapshot_whose_name_is_taken_comes_under_another(talk: Session, tmp_path: Path) -> None:
+    made = snapshots.create(talk, name="mine")
+    text = written("llmsess")
+    snapshots.delete([made])
+    ours = snapshots.create(talk, name="mine")
+    assert restore(tmp_path, text).totals()["imported"] == 1
+    assert {row["name"] for row in snapshots.find()} == {"mine", f"mine ({made.uuid[:8]})"}
+    assert snapshots.get("mine").uuid == ours.uuid
+
+
+def test_odd_rows_of_snapshots_are_bad(talk: Session, tmp_path: Path) -> None:
+    snapshots.create(talk, name="mine")
+    rows = [json.loads(row) for row in written("llmsess").splitlines()]
+    snapshots.delete(["mine"])
+    good = rows[-1]
+    for odd in (
+        {"uuid": "x"}, {"head": "0" * 32}, {"head": 5}, {"snapshot_type": "weekly"}, {"session": "0" * 32}, {"name": 5},
+        {"settings": {"max_tokens": -1}}, {"settings": {"parameters": []}}, {"settings": {"model": {}}}, {"created_at": "x"},
+    ):  # fmt: skip
+        text = "".join(json.dumps(row) + "\n" for row in [*rows[:-1], good | odd])
+        assert restore(tmp_path, text).totals()["bad"] == 1, odd
+        assert snapshots.count() == 0
+    for odd in ({"settings": []}, {"settings": {"temperature": "hot"}}, {"session": good["session"]}):
+        text = "".join(json.dumps(row) + "\n" for row in [*rows[:-1], good | odd])
+        assert restore(tmp_path, text).totals()["bad"] == 0, odd
 
 
 def test_everything_of_a_session_comes_back(talk: Session, template: Path, tmp_path: Path) -> None:
