@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from llmsess import db, maintenance, sessions, transfer
+from llmsess import crashpoints, db, maintenance, sessions, snapshots, transfer
 from llmsess.models import Call, ImportRecord, Message
-from tests.conftest import Command
+from tests.conftest import FUZZ, Command
 from tests.server import ChatServer
 
 LOST_S = 1.0  # of a reply: what a kill may lose at most
+CONVERSATIONS = 3_500  # of an import: several chunks
 SLACK_S = 0.8  # for a busy machine to commit in
 
 
@@ -27,6 +28,16 @@ def spawn(path: Path, *args: str) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "llmsess", *args], env=os.environ | {"LLMSESS_DB": str(path)},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+
+
+def crashed(path: Path, point: str, *args: str, times: int = 1) -> int:
+    """Run the command with SIGKILL at a point, and return how it ended."""
+    done = subprocess.run(
+        [sys.executable, "-m", "llmsess", *args], stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
+        env=os.environ | {"LLMSESS_DB": str(path), "LLMSESS_CRASH": f"{point}:KILL:{times}"},
+    )  # fmt: skip
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode
 
 
 def killed(process: subprocess.Popen[bytes]) -> None:
@@ -146,45 +157,137 @@ def test_kill_during_an_import_leaves_a_prefix_that_the_next_completes(path: Pat
     db.database.close()
 
 
-WRITER = """
-import sys, llmsess
-from llmsess import sessions
-llmsess.connect(sys.argv[1])
-session = sessions.get("shared")
-for i in range(100_000):
-    message = sessions.append(session, "user", f"{sys.argv[2]} {i}")
-    sys.stdout.write(message.uuid + "\\n")
-    sys.stdout.flush()
-"""
+@pytest.mark.parametrize("point", crashpoints.POINTS["snapshot"])
+def test_a_killed_snapshot_is_there_or_not(path: Path, process: Command, point: str) -> None:
+    process("chat", "one", "-m", "echo/echo", "--title", "Talk")
+    assert crashed(path, point, "snapshot", "create", "Talk", "mine") == -signal.SIGKILL
+    listed = json.loads(process("snapshot", "list", "--json").out)
+    assert [row["name"] for row in listed] == (["mine"] if point == "snapshot.written" else [])
+    assert process("snapshot", "create", "Talk", "mine").status == (1 if listed else 0)
+    assert process("db", "check").status == 0
 
 
-def test_every_acknowledged_message_survives_kills_of_two_writers(path: Path) -> None:
-    seed = random.randrange(10**6)
-    print("seed", seed)
-    rng = random.Random(seed)
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("point", crashpoints.POINTS["restore"])
+def test_a_killed_restore_is_done_or_not(path: Path, process: Command, point: str, in_place: bool) -> None:
+    process("chat", "one", "-m", "echo/echo", "--title", "Talk")
+    process("snapshot", "create", "Talk", "mine")
+    process("chat", "-c", "two", "-m", "echo/big")
+    how = ["--in-place"] if in_place else []
+    is_reached = point == "restore.written" or in_place != (point == "restore.branched")
+    assert crashed(path, point, "snapshot", "restore", "mine", *how) == (-signal.SIGKILL if is_reached else 0)
+    done = not is_reached or point == "restore.written"
     db.connect(path)
-    sessions.create("shared")
-    db.database.close()
-    acknowledged: list[str] = []
-    for round_ in range(6):
-        writers = [
-            subprocess.Popen(
-                [sys.executable, "-c", WRITER, str(path), f"{round_}-{n}"], stdout=subprocess.PIPE, text=True
-            )
-            for n in (1, 2)
-        ]
-        for writer in writers:
-            assert writer.stdout is not None
-            acknowledged.append(writer.stdout.readline().strip())
-        time.sleep(rng.uniform(0.02, 0.3))
-        for writer in writers:
-            writer.send_signal(signal.SIGKILL)
-            out, _ = writer.communicate()
-            assert writer.returncode == -signal.SIGKILL
-            acknowledged += [line for line in out.split("\n")[:-1] if len(line) == 32]
-    db.connect(path)
-    stored = {row[0] for row in db.database.execute_sql("SELECT uuid FROM messages").fetchall()}
-    assert set(acknowledged) <= stored, seed
-    assert len(sessions.path("shared")) == len(stored), "one line, nothing beside it"
+    talk = sessions.get("Talk")
+    moved = in_place and done
+    assert [message.content for message in sessions.path(talk)] == (
+        ["one", "one"] if moved else ["one", "one", "two", "two"]
+    )
+    assert snapshots.settings_of(talk)["model"] == ("echo/echo" if moved else "echo/big")
+    assert [row["type"] for row in snapshots.find()] == (["pre_restore", "manual"] if moved else ["manual"])
+    assert sessions.count() == (2 if done and not in_place else 1)
     assert maintenance.check().findings == []
+    restored = snapshots.restore("mine", in_place=in_place)
+    assert [message.content for message in sessions.path(restored.session)] == ["one", "one"]
+    db.database.close()
+
+
+def test_a_killed_upgrade_leaves_a_whole_schema_and_a_copy(path: Path, tmp_path: Path, process: Command) -> None:
+    db.connect(path)
+    sessions.append(sessions.create("Talk"), "user", "hello")
+    for _ in range(db.SCHEMA_VERSION - 1):
+        db.rollback()
+    db.database.close()
+    old, copies = path.read_bytes(), tmp_path / "backups"
+    done, ends = 0, set()
+    for times in range(1, 1000):
+        for copy in copies.iterdir():
+            copy.unlink()
+        for log in ("-wal", "-shm"):
+            Path(f"{path}{log}").unlink(missing_ok=True)
+        path.write_bytes(old)
+        if crashed(path, "migration.statement", "session", "list", times=times) == 0:
+            break
+        raw = db.driver.connect(str(path))
+        (version,) = raw.execute("PRAGMA user_version").fetchone()
+        assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        raw.close()
+        assert [copy.suffix for copy in copies.iterdir()] != [] and version in range(1, db.SCHEMA_VERSION + 1)
+        again = process("show", "Talk")
+        assert again.status == 0 and "hello" in again.out, times
+        ends.add(version)
+        done += 1
+    assert done > 20 and ends == set(range(1, db.SCHEMA_VERSION + 1))
+    assert process("db", "check").status == 0
+
+
+@pytest.mark.parametrize("point", ["migration.locked", "migration.copied", "migration.written"])
+def test_an_upgrade_that_is_killed_beside_its_statements_is_done_by_the_next(
+    path: Path, process: Command, point: str
+) -> None:
+    process("chat", "one", "-m", "echo/echo", "--title", "Talk")
+    process("db", "rollback", "--yes")
+    assert crashed(path, point, "list") == -signal.SIGKILL
+    assert "one" in process("show", "Talk").out
+    assert json.loads(process("db", "info", "--json").out)["schema_version"] == db.SCHEMA_VERSION
+    assert process("db", "check").status == 0
+
+
+@pytest.mark.parametrize(
+    ("point", "times"),
+    [("import.staged", 1), ("import.staged", 2), ("import.entered", 2), ("import.written", 2), ("import.linking", 1)],
+)
+@pytest.mark.parametrize("format", ["openai-chat", "llmsess"])
+def test_an_import_that_is_killed_at_a_point_is_completed_by_the_next(
+    path: Path, tmp_path: Path, process: Command, format: str, point: str, times: int
+) -> None:
+    lines = [
+        {"messages": [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": f"a{i}"}]}
+        for i in range(CONVERSATIONS)
+    ]
+    file = tmp_path / "many.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if format == "llmsess":
+        assert process("--db", str(tmp_path / "other.db"), "import", "auto", str(file)).status == 0
+        assert (
+            process("--db", str(tmp_path / "other.db"), "export", "llmsess", "-o", str(tmp_path / "own.jsonl")).status
+            == 0
+        )
+        file = tmp_path / "own.jsonl"
+    assert crashed(path, point, "import", "auto", str(file), times=times) == -signal.SIGKILL
+    db.connect(path)
+    assert maintenance.check().findings == []
+    report = transfer.run("auto", [file])
+    assert report.totals()["bad"] == 0 and not report.failed
+    assert Message.select().count() == 2 * CONVERSATIONS and sessions.count() == CONVERSATIONS
+    assert transfer.run("auto", [file]).totals()["imported"] == 0
+    assert maintenance.check().findings == []
+    db.database.close()
+
+
+def test_two_hundred_kills_of_two_writers_lose_nothing_that_was_acknowledged(path: Path) -> None:
+    seed, rounds = random.randrange(10**6), 100 * FUZZ
+    print("seed", seed)
+    db.connect(path)
+    sessions.append(sessions.create("shared"), "user", "first")
+    db.database.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.killing", str(path), str(seed), str(rounds)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    told = [line.split() for line in done.stdout.splitlines()]
+    assert len(told) > rounds * 2
+    db.connect(path)
+    for table in ("messages", "sessions", "session_snapshots"):
+        there = {row[0] for row in db.database.execute_sql(f"SELECT uuid FROM {table}").fetchall()}
+        missing = {words[1] for words in told if words[0] == table} - there
+        assert missing == set(), seed
+    for _, uuid, head, length in [words for words in told if words[0] == "session_snapshots"]:
+        found = snapshots.get(uuid)
+        assert (str(found.head_id), str(len(snapshots.path(found)))) == (head, length), seed
+    numbers = [row[0] for row in db.database.execute_sql(
+        "SELECT sequence_number FROM messages m JOIN sessions s ON s.id = m.session_id AND s.title = 'shared' ORDER BY 1"
+    ).fetchall()]  # fmt: skip
+    assert numbers == list(range(1, len(numbers) + 1)), seed
+    assert maintenance.check().findings == [], seed
     db.database.close()

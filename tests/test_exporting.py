@@ -375,6 +375,7 @@ def test_odd_rows_of_snapshots_are_bad(talk: Session, tmp_path: Path) -> None:
     rows = [json.loads(row) for row in written("llmsess").splitlines()]
     snapshots.delete(["mine"])
     good = rows[-1]
+    odd: Any
     for odd in (
         {"uuid": "x"}, {"head": "0" * 32}, {"head": 5}, {"snapshot_type": "weekly"}, {"session": "0" * 32}, {"name": 5},
         {"settings": {"max_tokens": -1}}, {"settings": {"parameters": []}}, {"settings": {"model": {}}}, {"created_at": "x"},

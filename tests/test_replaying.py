@@ -118,7 +118,7 @@ def test_an_empty_conversation_has_nothing_to_send(talk: Session) -> None:
 def test_what_cannot_be_sent_is_told_before(talk: Session, server: ChatServer) -> None:
     for options in ({"model": "nobody/knows"}, {"parameters": {"temperature": "hot"}}, {"context": "some"}):
         with pytest.raises(errors.LlmsessError):
-            snapshots.plan_replay("one", **options)  # type: ignore[arg-type]
+            snapshots.plan_replay("one", **options)
     assert server.requests == []
 
 

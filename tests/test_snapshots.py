@@ -387,7 +387,7 @@ def test_prune_by_age_type_and_number(database: db.Database) -> None:
     assert left() == set()
     for rule in ({"types": "weekly"}, {"keep": -1}, {"before": "yesterday"}, {"keep": True}):
         with pytest.raises(errors.InvalidInput):
-            snapshots.prune(**rule)  # type: ignore[arg-type]
+            snapshots.prune(**rule)
     with pytest.raises(errors.NotFound):
         snapshots.prune("nobody", keep=1)
 
