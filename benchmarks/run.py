@@ -2,7 +2,7 @@
 
     python -m benchmarks.run [--sessions N] [--folder .bench] [ROW ...]
 
-Rows: start, turn, stream, import, size, search, list. SIZE is the number of sessions, of 10 messages each (default 100,000).
+Rows: start, turn, stream, import, size, search, list, snapshot. SIZE is the number of sessions, of 10 messages each (default 100,000).
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import data, importing, raw, streaming
+from benchmarks import data, importing, marking, raw, streaming
 from benchmarks.timing import Measured, in_turn, processes_in_turn, report, timed
 from llmsess import chat, search, sessions
 from llmsess.db import connect, database
 
 LLM = "llm==0.36"
+LANGGRAPH = ("langgraph", "langgraph-checkpoint-sqlite")
 PROMPT = "why is the sky blue when the sun is white and the night is black " * 3
 TURNS_PER_SESSION = 20
 
@@ -40,13 +41,13 @@ def main() -> int:
     return 0 if all(met) else 1
 
 
-def peer(folder: Path) -> Path | None:
-    """Return the Python of an environment with llm, made on first use; None where it cannot be installed."""
-    home = folder / "llm"
+def peer(folder: Path, name: str = "llm", *packages: str) -> Path | None:
+    """Return the Python of an environment with a peer, made on first use; None where it cannot be installed."""
+    home = folder / name
     python = home / "bin" / "python"
     if not python.exists():
         venv.create(home, with_pip=True)
-        if subprocess.run([python, "-m", "pip", "install", "-q", LLM]).returncode:
+        if subprocess.run([python, "-m", "pip", "install", "-q", *(packages or [LLM])]).returncode:
             shutil.rmtree(home)
             return None
     return python.absolute()
@@ -174,6 +175,12 @@ def bench_list(folder: Path, size: int) -> bool:
     return met
 
 
+def bench_snapshot(folder: Path, size: int) -> bool:
+    """Snapshots: their cost, the size of 300, the first screen of a long conversation."""
+    python = peer(folder, "langgraph", *LANGGRAPH)
+    return all([marking.cost(folder), marking.size(folder, python), marking.first_screen(folder)])
+
+
 def bench_stream(folder: Path, size: int) -> bool:
     """A stream: how soon it is shown, and what keeping it costs."""
     importing.fresh(folder, "stream.db")
@@ -188,6 +195,7 @@ ROWS: dict[str, Callable[[Path, int], bool]] = {
     "size": importing.bench_size,
     "search": bench_search,
     "list": bench_list,
+    "snapshot": bench_snapshot,
 }
 
 if __name__ == "__main__":

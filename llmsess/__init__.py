@@ -9,7 +9,7 @@
     for hit in search.find("sky -cloud"):
         print(hit.snippet)
 
-Each area is a module: sessions, catalog, chat, search, transfer, analytics, maintenance. Importing the package is
+Each area is a module: sessions, catalog, chat, snapshots, search, transfer, analytics, maintenance. Importing the package is
 cheap; an area imports what it needs.
 """
 
