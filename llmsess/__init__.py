@@ -9,8 +9,8 @@
     for hit in search.find("sky -cloud"):
         print(hit.snippet)
 
-Each area is a module: sessions, catalog, chat, snapshots, search, transfer, analytics, maintenance. Importing the package is
-cheap; an area imports what it needs.
+Each area is a module: sessions, catalog, chat, snapshots, search, transfer, analytics, maintenance. Importing the
+package is cheap; an area imports what it needs.
 """
 
 from __future__ import annotations
