@@ -121,12 +121,13 @@ def _options(answer: Message | None, given: dict[str, Any]) -> dict[str, Any]:
 
 def _priced(snapshot: SessionSnapshot, start: Sequence[int], turns: list[Repetition]) -> ReplayPlan:
     """Return the plan of these turns with what they cost about: the old answers stand for the new ones."""
-    session = Session(**marking.columns_of(marking.settings(snapshot)))
+    then = marking.settings(snapshot)
+    session = Session(**{name: value for name, value in then.items() if name != "model"})
     sizes = [contexts.estimate(None, [Turn(*said)]) for said in (writing.context_to(start[-1]) if start else [])]
     models: set[str] = set()
     figures: list[tuple[int, int, int | None]] = []
     for turn in turns:
-        options = Options(**turn.options)
+        options = Options(**{"model": then["model"]} | turn.options)
         way, request = chat.prepare(options, session, keep=False)
         models.add(way.model.reference)
         sizes += [_size(message) for message in (*turn.before, turn.prompt)]
@@ -148,7 +149,8 @@ def _priced(snapshot: SessionSnapshot, start: Sequence[int], turns: list[Repetit
 
 
 def _size(message: Message) -> int:
-    return contexts.estimate(None, [Turn(message.role, message.content)])
+    attached = [block for block in sessions.blocks(message) or [] if block.get("type") in writing.ATTACHED]
+    return contexts.estimate(None, [Turn(message.role, message.content, attached)])
 
 
 def stream_replay(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -117,6 +118,22 @@ def process(path: Path) -> Command:
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return call
+
+
+@pytest.fixture
+def terminal(path: Path) -> Iterator[Callable[..., Any]]:
+    """Run the command at a terminal of its own (`tests.terminals.Terminal`), on the test's database."""
+    from tests.terminals import Terminal
+
+    opened: list[Terminal] = []
+
+    def start(*args: str, **more: Any) -> Terminal:
+        opened.append(Terminal(path, *args, **more))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.child.close(force=True)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llmsess import db, sessions
+from llmsess import db, salvaging, sessions, snapshots
 from tests.conftest import Command
+from tests.terminals import CTRL_D, ENTER, PATIENCE_S
 
 KEYS = ["id", "name", "type", "session_id", "session_title", "head", "messages", "keeps", "created_at"]
 
@@ -87,6 +92,72 @@ def test_restore_says_how_it_is_undone(run: Command, talk: str) -> None:
     assert json.loads(run("list", "--json").out)[0]["title"] == "Talk", "chat -c goes on with it"
     for args in ([], ["after one", "--session", talk], ["after one", "--in-place", "--title", "x"], ["@first"]):
         assert run("snapshot", "restore", *args).status in (2, 3)
+
+
+def test_a_long_conversation_is_shown_without_reading_the_rest(run: Command, path: Path, process: Command) -> None:
+    db.connect(path)
+    session = sessions.create("Long")
+    sessions.extend(session, [("user", f"message {i}") for i in range(10_000)])
+    seen: list[Any] = []
+    db.database.query_hooks.append(seen.append)
+    reading = iter(salvaging.of_session(session))
+    assert [next(reading).content for _ in range(40)] == [f"message {i}" for i in range(40)]
+    db.database.query_hooks.remove(seen.append)
+    assert len([event for event in seen if "json_each" in event.sql]) == 1, "some messages, of the first screens"
+    assert len(sessions.path(session, last=3)) == 3
+    db.database.close()
+    done = run("show", "Long")
+    assert (done.status, done.out.count("\nuser ")) == (0, 10_000)
+
+
+def test_a_pager_that_is_left_ends_the_reading(path: Path, terminal: Callable[..., Any]) -> None:
+    db.connect(path)
+    sessions.extend(sessions.create("Long"), [("user", f"message {i}") for i in range(3_000)])
+    db.database.close()
+    shown = terminal("show", "Long", PAGER="head -5")
+    assert shown.ended() == 0
+    assert "message 0" in shown.text() and "Traceback" not in shown.text()
+
+
+def test_save_and_autosave_in_the_chat(path: Path, terminal: Callable[..., Any]) -> None:
+    shown = terminal("chat", "-m", "echo/echo", "--autosave", "0.3", "--keep", "1")
+    shown.shows("Ctrl-D leaves")
+    shown.type("/save early", ENTER)
+    shown.shows("nothing was said yet")
+    shown.type("one", ENTER)
+    shown.shows("> one\none\n>")
+    shown.type("/save first", ENTER)
+    shown.shows('Saved as "first"; to come back: llmsess snapshot restore')
+    shown.type("/save first", ENTER)
+    shown.shows("has a snapshot")
+    shown.type("two words", ENTER)
+    shown.shows("> two words\ntwo words\n>")
+    db.connect(path)
+    end = time.monotonic() + PATIENCE_S
+    while not (found := snapshots.find(snapshots.SnapshotFilter(type="auto_save")).rows) or found[0]["messages"] != 4:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    shown.type(CTRL_D)
+    assert shown.ended() == 0
+    assert [row["type"] for row in snapshots.find()][:1] == ["auto_save"]
+    assert len(snapshots.find(snapshots.SnapshotFilter(type="auto_save"))) == 1
+    assert [message.content for message in snapshots.path("first")] == ["one", "one"]
+    db.database.close()
+
+
+def test_without_a_store_or_with_zero_nothing_is_saved(path: Path, terminal: Callable[..., Any]) -> None:
+    for args in (["--no-store", "--autosave", "0.1"], ["--autosave", "0"]):
+        shown = terminal("chat", "-m", "echo/echo", *args)
+        shown.shows("Ctrl-D leaves")
+        shown.type("one", ENTER)
+        shown.shows("> one\none\n>")
+        time.sleep(0.5)
+        shown.type(CTRL_D)
+        assert shown.ended() == 0
+    db.connect(path)
+    assert snapshots.count() == 0
+    db.database.close()
+    assert terminal("chat", "-m", "echo/echo", "--autosave", "-1").ended() == 2
 
 
 def test_prune_and_delete_preview_and_ask(run: Command, talk: str) -> None:
