@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from llmsess import sessions
 from llmsess.db import database
-from llmsess.models import Message, Session
+from llmsess.models import Message, Session, SessionSnapshot
 from llmsess.writing import SELECT, read
 
 
@@ -14,11 +15,13 @@ from llmsess.writing import SELECT, read
 class Branch:
     """A run of messages without a fork, and what comes after it.
 
-    `heads` are the sessions whose head is its last message; `main` is whether the asked session's path runs through.
+    `heads` are the sessions whose head is its last message, `marks` the snapshots of it; `main` is whether the asked
+    session's path runs through.
     """
 
     messages: list[Message]
     heads: list[Session]
+    marks: list[SessionSnapshot]
     main: bool
     children: list[Branch] = field(default_factory=list)
 
@@ -52,26 +55,39 @@ def _branches(found: Session) -> list[Branch]:
     children: dict[int | None, list[Message]] = {}
     for message in rows.values():
         children.setdefault(message.parent_id if message.parent_id in rows else None, []).append(message)
-    heads: dict[int, list[Session]] = {}
-    ids = list(rows)
+    heads = _at(Session.select().where(sessions.VISIBLE), list(rows))
+    marks = _at(SessionSnapshot.select(*_MARK), list(rows))
+    return _runs(children, heads, marks, {message.id for message in sessions.path(found)})
+
+
+_MARK = (  # not the settings, which may be damaged
+    SessionSnapshot.id, SessionSnapshot.uuid, SessionSnapshot.name, SessionSnapshot.snapshot_type, SessionSnapshot.head,
+)  # fmt: skip
+
+
+def _at(query: Any, ids: list[int]) -> dict[int, list[Any]]:
+    """Return the sessions or snapshots of a query whose heads are among these messages, by that."""
+    found: dict[int, list[Any]] = {}
     for first in range(0, len(ids), IDS_AT_ONCE):
-        some = Session.head << ids[first : first + IDS_AT_ONCE]
-        for branch in Session.select().where(sessions.VISIBLE & some):
-            heads.setdefault(branch.head_id or 0, []).append(branch)
-    return _runs(children, heads, {message.id for message in sessions.path(found)})
+        some = query.model.head << ids[first : first + IDS_AT_ONCE]
+        for row in query.where(some).order_by(query.model.id):
+            found.setdefault(row.head_id, []).append(row)
+    return found
 
 
-def _runs(children: dict[int | None, list[Message]], heads: dict[int, list[Session]], main: set[int]) -> list[Branch]:
+def _runs(
+    children: dict[int | None, list[Message]], heads: dict[int, list[Any]], marks: dict[int, list[Any]], main: set[int]
+) -> list[Branch]:
     """Cut the tree into runs, without recursion: a conversation may fork at every message."""
     top: list[Branch] = []
     waiting = [(root, top) for root in children.get(None, [])]
     while waiting:
         first, siblings = waiting.pop(0)
         run = [first]
-        while len(children.get(run[-1].id, [])) == 1 and run[-1].id not in heads:
+        while len(children.get(run[-1].id, [])) == 1 and run[-1].id not in heads and run[-1].id not in marks:
             run.append(children[run[-1].id][0])
         last = run[-1].id
-        branch = Branch(run, heads.get(last, []), first.id in main)
+        branch = Branch(run, heads.get(last, []), marks.get(last, []), first.id in main)
         siblings.append(branch)
         waiting.extend((child, branch.children) for child in children.get(last, []))
     return top

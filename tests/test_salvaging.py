@@ -148,6 +148,7 @@ def test_a_snapshot_whose_own_row_is_damaged_is_told(talk: Session, path: Path, 
         ["show", "@last"],
         ["replay", "after 1"],
     ):
+        assert run("session", "tree", "Talk").status == 0
         done = run("snapshot", *command)
         assert (done.status, "Traceback" in done.err) == (0 if "@last" in command else 5, False), (command, done.err)
     assert len(json.loads(run("snapshot", "list", "--json").out)) == 3

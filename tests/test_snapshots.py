@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llmsess import chat, db, errors, maintenance, sessions, snapshots
+from llmsess import chat, db, errors, maintenance, sessions, snapshots, tree
 from llmsess.models import Message, Session, SessionSnapshot
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -299,6 +299,14 @@ def test_restore_while_another_process_appends_loses_nothing(talk: Session, path
     )
     assert {f"more {i}" for i in range(150)} <= reached, "each is on the path of the session or of what was before"
     assert maintenance.check().findings == []
+
+
+def test_a_tree_has_the_snapshots_in_it(talk: Session) -> None:
+    made = snapshots.create(talk)
+    chat.undo(talk)
+    [first] = tree.branches(talk)
+    assert ([mark.name for mark in first.marks], len(first.messages)) == (["after one"], 2)
+    assert [[mark.id for mark in branch.marks] for branch in first.children] == [[made.id]]
 
 
 # What a snapshot keeps

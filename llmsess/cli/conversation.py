@@ -9,7 +9,7 @@ from llmsess import sessions, tree
 from llmsess.cli import output, table
 from llmsess.cli.output import Row, cost_usd, iso, local_time, money, number, style
 from llmsess.db import database
-from llmsess.models import LanguageModel, Message, Session
+from llmsess.models import LanguageModel, Message, Session, SessionSnapshot
 from llmsess.texts import one_line, without_controls
 
 if TYPE_CHECKING:
@@ -275,20 +275,22 @@ def tree_text(session: Session, branches: Sequence[tree.Branch]) -> str:
         for i, message in enumerate(branch.messages):
             lines.append(_tree_line(message, below if i else first, branch.main))
         lines += [style(f"{below}{_tree_head(head, session)}", bold=True) for head in branch.heads]
+        lines += [style(f"{below}{_tree_mark(mark)}", dim=True) for mark in branch.marks]
         waiting += _places(branch.children, below)
     return "\n".join(lines or [_tree_head(session, session)]) + "\n"
 
 
 def tree_json(branches: Sequence[tree.Branch]) -> list[Row]:
-    """Return the messages of a tree as their objects, each with the ids of the sessions that end there."""
-    waiting, found, ends = list(branches), [], {}
+    """Return the messages of a tree as their objects, each with the sessions and snapshots that end there."""
+    waiting, found, ends, marks = list(branches), [], {}, {}
     while waiting:
         branch = waiting.pop(0)
         found += branch.messages
         ends[branch.messages[-1].id] = [head.uuid for head in branch.heads]
+        marks[branch.messages[-1].id] = [mark.uuid for mark in branch.marks]
         waiting += branch.children
     return [
-        record | {"sessions": ends.get(message.id, [])}
+        record | {"sessions": ends.get(message.id, []), "snapshots": marks.get(message.id, [])}
         for message, record in zip(found, messages_json(found), strict=True)
     ]
 
@@ -306,6 +308,10 @@ def _places(branches: Sequence[tree.Branch], indent: str) -> list[tuple[tree.Bra
 def _tree_head(head: Session, session: Session) -> str:
     here = " (this)" if head.id == session.id else ""
     return f"◆ {head.uuid[:SHORT_ID]} {one_line(head.title or '(untitled)', 60)}{here}"
+
+
+def _tree_mark(mark: SessionSnapshot) -> str:
+    return f"◇ {mark.uuid[:SHORT_ID]} {one_line(mark.name or mark.snapshot_type, 60)}"
 
 
 def _tree_line(message: Message, before: str, main: bool) -> str:

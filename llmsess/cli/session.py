@@ -366,7 +366,7 @@ def recover(files: tuple[str, ...], format_: str | None, as_json: bool) -> None:
 @format_options
 @database
 def tree(reference: str, format_: str | None, as_json: bool) -> None:
-    """Draw the branches of a session; ◆ is where a session ends.
+    """Draw the branches of a session; ◆ is where a session ends, ◇ a snapshot.
 
     \b
     Examples:
