@@ -289,13 +289,19 @@ def edit_model(reference: str | LanguageModel, **fields: Any) -> LanguageModel:
     return model
 
 
+_IN_SNAPSHOTS = """
+    SELECT 1 FROM session_snapshots WHERE iif(json_valid(session_state), session_state ->> '$.model', NULL) = ? LIMIT 1
+"""
+
+
 def remove_model(reference: str | LanguageModel) -> bool:
-    """Delete a model and return True; where messages name it, only hide it and return False."""
+    """Delete a model and return True; where messages, sessions or snapshots name it, only hide it and return False."""
     model = get_model(reference)
     with database.atomic():
         used = (
             Message.select().where(Message.model == model.id).exists()
             or Session.select().where(Session.model == model.id).exists()
+            or database.execute_sql(_IN_SNAPSHOTS, (model.reference,)).fetchone() is not None
         )
         if used:
             model.is_active = False

@@ -141,8 +141,10 @@ def _last_reply(prompt: Message) -> Message | None:
 
 def sent_with(reply: Message | None) -> dict[str, Any]:
     """Return the options with which a reply was asked for, where they were not its session's."""
-    sent: dict[str, Any] = dict(((reply.metadata or {}) if reply else {}).get("sent_with") or {})
-    return {"system" if name == "system_prompt" else name: value for name, value in sent.items()}
+    sent = ((reply.metadata or {}) if reply else {}).get("sent_with")
+    told = sent if isinstance(sent, dict) and isinstance(sent.get("parameters", {}), dict) else {}
+    named = {"system" if name == "system_prompt" else name: value for name, value in told.items()}
+    return {name: value for name, value in named.items() if name in Options.__dataclass_fields__}
 
 
 def last_prompt(session: str | Session, at: str | Message | None = None) -> Message | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from llmsess.models import Message, Session, SessionSnapshot
 
 ALIKE = 0.5  # how much of two texts must be the same for a comparison word by word to help
 MANY_WORDS = 20_000  # of a text: longer ones are compared line by line
+MANY_PAIRS = 25_000_000  # of words or lines: beyond, all between what is common counts as changed
 _WORD = re.compile(r"\s*(?:[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|[^\w\s])|\s+")
 Words = list[tuple[str, str]]
 
@@ -73,13 +74,10 @@ def _ids(head_id: int | None) -> list[int]:
     return [] if head_id is None else writing.ids_to(head_id)
 
 
-def _common(before: list[int], after: list[int]) -> int:
-    """Return how many messages two paths begin with together: below the first difference they share nothing."""
-    low, high = 0, min(len(before), len(after))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if before[middle - 1] == after[middle - 1] else (low, middle - 1)
-    return low
+def _common(before: Sequence[Any], after: Sequence[Any]) -> int:
+    """Return how many items two lists begin with together."""
+    pairs = zip(before, after, strict=False)
+    return next((place for place, (old, new) in enumerate(pairs) if old != new), min(len(before), len(after)))
 
 
 def _changes(old: list[Message], new: list[Message]) -> Iterator[Change]:
@@ -94,18 +92,32 @@ def _changes(old: list[Message], new: list[Message]) -> Iterator[Change]:
 
 def words_of(old: Message, new: Message) -> Words | None:
     """Return the words of two messages' texts as they became each other, None where they have little in common."""
-    before, after = _split(old.content, new.content)
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=len(before) > 500)
+    words = words_between(old.content, new.content)
     is_edit = (new.metadata or {}).get("edited_from") == old.uuid
-    if not is_edit and (matcher.real_quick_ratio() < ALIKE or matcher.quick_ratio() < ALIKE or matcher.ratio() < ALIKE):
-        return None
+    same = sum(len(text) for kind, text in words if kind == "same")
+    return words if is_edit or 2 * same >= ALIKE * (len(old.content) + len(new.content)) else None
+
+
+def words_between(old: str, new: str) -> Words:
+    """Return the words of two texts, or their lines where they are long, as (same, removed or added; text)."""
+    before, after = _split(old, new)
+    first = _common(before, after)
+    last = min(_common(before[::-1], after[::-1]), len(before) - first, len(after) - first)
+    middle = before[first : len(before) - last], after[first : len(after) - last]
+    found = [("same", "".join(before[:first])), *_changed(*middle), ("same", "".join(before[len(before) - last :]))]
+    return [(kind, text) for kind, text in found if text]
+
+
+def _changed(before: list[str], after: list[str]) -> Words:
+    """Return what became of the pieces between a common beginning and a common end."""
+    if len(before) * len(after) > MANY_PAIRS:
+        return [("removed", "".join(before)), ("added", "".join(after))]
     found: Words = []
-    for kind, start, end, first, last in matcher.get_opcodes():
+    for kind, start, end, first, last in difflib.SequenceMatcher(None, before, after).get_opcodes():
         if kind == "equal":
             found.append(("same", "".join(before[start:end])))
-            continue
-        found += [("removed", "".join(before[start:end]))] if end > start else []
-        found += [("added", "".join(after[first:last]))] if last > first else []
+        else:
+            found += [("removed", "".join(before[start:end])), ("added", "".join(after[first:last]))]
     return found
 
 

@@ -94,6 +94,14 @@ def json_object(value: Any, name: str) -> dict[str, Any]:
     return found
 
 
+def json_list(value: Any, name: str) -> list[Any]:
+    """Return a list that JSON can hold."""
+    if not isinstance(value, list):
+        raise InvalidInput(f"{name} is a list, not {type(value).__name__}")
+    found: list[Any] = json_value(value, name)
+    return found
+
+
 def content(value: Any) -> str | list[Any]:
     """Return what a message may say: a text or blocks."""
     if isinstance(value, str):

@@ -28,6 +28,7 @@ KEPT = {  # columns that stay: kept by triggers, or of the process that writes
     SessionSnapshot: ("session_state",),
 }  # fmt: skip
 Row = dict[str, Any]
+DAMAGED: Row = {}  # in the place of a row that cannot be read, or before one of which something is gone
 Masked = Callable[[Any], Any]
 
 
@@ -46,14 +47,16 @@ def json_columns(table: Any) -> set[str]:
 _NAMED = {"project": Project, "model": LanguageModel}
 _SESSION = f"""
     SELECT {", ".join(f"s.{name}" for name in columns(Session))}, p.uuid AS project, l.uuid AS model, h.uuid AS head,
-        a.uuid AS parent_session FROM sessions s LEFT JOIN projects p ON p.id = s.project_id
+        s.head_id IS NOT NULL AND h.id IS NULL AS _lost, a.uuid AS parent_session
+    FROM sessions s LEFT JOIN projects p ON p.id = s.project_id
     LEFT JOIN models l ON l.id = s.model_id LEFT JOIN messages h ON h.id = s.head_id
     LEFT JOIN sessions a ON a.id = s.parent_session_id WHERE s.id = ?
 """
 _whole = {name: f"{texts.whole('m', name)} AS {name}" for name in texts.FIELDS}
 _MESSAGES = f"""
     SELECT m.id AS _id, s.uuid AS session, {", ".join(_whole.get(name, f"m.{name}") for name in columns(Message))},
-        p.uuid AS parent, l.uuid AS model, EXISTS (SELECT 1 FROM message_blobs b WHERE b.message_id = m.id) AS _held,
+        p.uuid AS parent, m.parent_id IS NOT NULL AND p.id IS NULL AS _lost, l.uuid AS model,
+        EXISTS (SELECT 1 FROM message_blobs b WHERE b.message_id = m.id) AS _held,
         EXISTS (SELECT 1 FROM calls c WHERE c.message_id = m.id) AS _sent
     FROM json_each(?) w CROSS JOIN messages m ON m.id = w.value JOIN sessions s ON s.id = m.session_id
     LEFT JOIN messages p ON p.id = m.parent_id LEFT JOIN models l ON l.id = m.model_id
@@ -91,7 +94,7 @@ def rows(chosen: list[int], masked: Masked, *, everything: bool) -> Iterator[Row
         yield from _named(kind, table, None if everything else wanted, masked)
     seen: set[str] = set()
     for session_id in wanted:
-        yield _session(session_id, masked, partial=session_id in others)
+        yield from _session(session_id, masked, partial=session_id in others)
         ids = sorted(others[session_id]) if session_id in others else _written(session_id)
         yield from _messages(ids, masked, seen)
 
@@ -133,15 +136,22 @@ def _named(kind: str, table: Any, wanted: list[int] | None, masked: Masked) -> I
         yield {"type": kind} | masked(_told(names, row, json_columns(table)))
 
 
-def _session(row_id: int, masked: Masked, *, partial: bool) -> Row:
-    told = row_of(Session, database.execute_sql(_SESSION, (row_id,)))
+def _session(row_id: int, masked: Masked, *, partial: bool) -> Iterator[Row]:
+    """Yield the row of a session."""
+    try:
+        told = row_of(Session, database.execute_sql(_SESSION, (row_id,)))
+    except (ValueError, TypeError):
+        yield DAMAGED
+        return
+    if told.pop("_lost"):
+        yield DAMAGED
     if partial:
         kept = ("uuid", "source", "external_id", "parent_session", "relation", "started_at")
-        return {"type": "session"} | {name: told[name] for name in kept if name in told} | {"is_partial": True}
+        yield {"type": "session"} | {name: told[name] for name in kept if name in told} | {"is_partial": True}
+        return
     sql = "SELECT tag FROM session_tags WHERE session_id = ? ORDER BY tag"
     tags = [row[0] for row in database.execute_sql(sql, (row_id,)).fetchall()]
-    row: Row = {"type": "session"} | masked(told) | ({"tags": masked(tags)} if tags else {})
-    return row
+    yield {"type": "session"} | masked(told) | ({"tags": masked(tags)} if tags else {})
 
 
 def row_of(table: Any, cursor: Any) -> Row:
@@ -161,8 +171,14 @@ def _messages(ids: list[int], masked: Masked, seen: set[str]) -> Iterator[Row]:
         cursor = database.execute_sql(_MESSAGES, (dump_json(ids[start : start + BATCH]),))
         names = [column[0] for column in cursor.description]
         for row in cursor.fetchall():
-            told = _told(names, row, json_names)
+            try:
+                told = _told(names, row, json_names)
+            except (ValueError, TypeError):
+                yield DAMAGED
+                continue
             row_id, held, sent = told.pop("_id"), told.pop("_held"), told.pop("_sent")
+            if told.pop("_lost"):
+                yield DAMAGED
             if told["status"] in ("pending", "streaming"):
                 told["status"] = "interrupted"
             hashes: list[str] = []
@@ -223,9 +239,8 @@ def _calls(message_id: int) -> Iterator[Row]:
 
 
 def _told(names: Iterable[str], row: Iterable[Any], json_names: set[str]) -> Row:
-    """Return what is set of a row; JSON columns as JSON."""
-    return {
-        name: json.loads(value) if name in json_names else value
-        for name, value in zip(names, row, strict=True)
-        if value is not None
-    }
+    """Return what is set of a row, JSON columns as JSON; raises ValueError, TypeError for what cannot be read."""
+    told = {name: value for name, value in zip(names, row, strict=True) if value is not None}
+    if any(isinstance(value, bytes) for value in told.values()):
+        raise ValueError("bytes where a text should be")
+    return told | {name: json.loads(told[name]) for name in json_names & told.keys()}

@@ -27,6 +27,7 @@ class ExportReport:
 
     sessions: int = 0
     messages: int = 0
+    damaged: int = 0  # messages, heads and snapshots that are gone or cannot be read
     losses: Losses = field(default_factory=Losses)
     redacted: dict[str, int] = field(default_factory=dict)
 
@@ -118,7 +119,7 @@ class _Archive:
             else:
                 self.report.messages += 1
                 yield said
-        self.report.losses["damaged messages, which cannot be read"] += len(reading.problems)
+        self.report.damaged += len(reading.problems)
 
     def said(self, message: Message) -> Said:
         tokens = {name: getattr(message, name) for name in TOKEN_FIELDS}
@@ -153,6 +154,9 @@ class _Archive:
         told = dumping.rows(self.chosen, self.masked, everything=self.everything)
         marks = snapshotrows.rows(dumping.in_order(set(self.chosen)), self.masked)
         for row in itertools.chain(told, marks):
+            if row is dumping.DAMAGED:
+                self.report.damaged += 1
+                continue
             self.report.sessions += row["type"] == "session"
             self.report.messages += row["type"] == "message"
             yield row

@@ -63,8 +63,10 @@ def kept(snapshots: Sequence[tuple[int, int, int | None, int]]) -> dict[int, int
 
 def _kept(snapshot: int, head: int) -> int:
     """Return how many messages only this snapshot reaches, walking up from its head."""
-    count, below, message = 0, None, head
-    while message is not None:
+    counted: set[int] = set()
+    below: int | None = None
+    message: int | None = head
+    while message is not None and message not in counted:  # damage may have made a circle
         values = {"snapshot": snapshot, "message": message, "below": below}
         run = database.execute_sql(_RUN, values).fetchall()
         if not run:
@@ -72,6 +74,6 @@ def _kept(snapshot: int, head: int) -> int:
                 break
             parent = database.execute_sql("SELECT parent_id FROM messages WHERE id = ?", (message,)).fetchone()
             run = [(message, parent[0] if parent else None)]
-        count += len(run)
+        counted.update(row[0] for row in run)
         below, message = run[-1]
-    return count
+    return len(counted)

@@ -78,6 +78,21 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {  # table: {column: the words it
 }
 
 
+_TYPES = {  # what SQLite calls the values of a field
+    **dict.fromkeys(("TextField", "CharField"), "'text'"),
+    **dict.fromkeys(
+        ("IntegerField", "BigIntegerField", "NanoUsdField", "ForeignKeyField", "BooleanField"), "'integer'"
+    ),
+    "DoubleField": "'real', 'integer'",
+}
+_JSON_TYPES = {
+    **{(table, name): "object" for table in ("messages", "sessions") for name in ("metadata", "usage", "parameters")},
+    ("messages", "parts"): "array",
+    ("session_snapshots", "session_state"): "object",
+    ("session_snapshots", "context_window"): "array",
+}
+
+
 def _values() -> tuple[str, ...]:
     """Return for each table the query that finds rows with a time, a JSON text or a word that cannot be read."""
     queries = []
@@ -86,10 +101,15 @@ def _values() -> tuple[str, ...]:
         tests = []
         for field in model._meta.sorted_fields:
             column = field.column_name
+            kinds = _TYPES.get(type(field).__name__)
+            if kinds is not None:
+                tests.append((column, f"typeof({column}) NOT IN ({kinds}, 'null')"))
             if field.field_type == "TIMESTAMPTZ":
                 tests.append((column, f"{column} NOT GLOB '{TIME}'"))
             elif isinstance(field, JSONField):
-                tests.append((column, f"NOT json_valid({column})"))
+                kind = _JSON_TYPES.get((table, column))
+                odd = f" OR json_type({column}) <> '{kind}'" if kind else ""
+                tests.append((column, f"iif(json_valid({column}), FALSE{odd}, {column} IS NOT NULL)"))
         for column, words in WORDS.get(table, {}).items():
             tests.append((column, f"{column} NOT IN ({', '.join(map(repr, words))})"))
         if tests:

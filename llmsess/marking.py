@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Any
 
 from llmsess import catalog, contexts, crashpoints, door, sessions
@@ -11,9 +12,15 @@ from llmsess.errors import Conflict, DamagedConversation, InvalidInput, NotFound
 from llmsess.models import LanguageModel, Session, SessionSnapshot, new_uuid, now
 from llmsess.references import resolve
 from llmsess.rows import get_row, insert_row
-from llmsess.writing import readable
+from llmsess.texts import without_controls
 
-SETTINGS = ("model", "system_prompt", "temperature", "max_tokens", "parameters")
+SETTINGS: dict[str, Any] = {  # and what they are, where they are set
+    "model": str,
+    "system_prompt": str,
+    "temperature": (int, float),
+    "max_tokens": int,
+    "parameters": dict,
+}
 NAME_CHARACTERS = 200
 Settings = dict[str, Any]
 _PRESENT = """
@@ -73,30 +80,61 @@ def _window(prompt_id: int, metadata: str | None) -> list[str] | None:
     """Return the uuids of what the model was sent for the last reply, None where that was the path."""
     if metadata is None or '"context"' not in metadata:
         return None
-    sent = json.loads(metadata).get("sent_with")
-    choice = sent.get("context") if isinstance(sent, dict) else None
-    return contexts.seen(prompt_id, choice) if isinstance(choice, str) and choice.startswith("last:") else None
+    try:
+        choice = json.loads(metadata)["sent_with"]["context"]
+        return None if contexts.last(choice) is None else contexts.seen(prompt_id, choice)
+    except (ValueError, TypeError, KeyError, InvalidInput):  # not written by a turn of ours, or damaged
+        return None
 
 
 def _label(name: str | None) -> str | None:
     """Return a name as it is stored; raises InvalidInput for one that cannot be typed again."""
     if name is None:
         return None
-    label = " ".join(door.text(name, "the name of a snapshot").split())
-    if not label or len(label) > NAME_CHARACTERS:
-        raise InvalidInput(f"the name of a snapshot has 1 to {NAME_CHARACTERS} characters")
+    label = _plain(door.text(name, "the name of a snapshot"))
+    if len(label) > 2 and label[0] == label[-1] and label[0] in "\"'":
+        label = label[1:-1].strip()
+    if not any(character.isprintable() and not character.isspace() for character in label):
+        raise InvalidInput("the name of a snapshot cannot be empty")
+    if len(label) > NAME_CHARACTERS or label.startswith("@"):
+        raise InvalidInput(f"the name of a snapshot has at most {NAME_CHARACTERS} characters, and begins with no @")
     return label
 
 
+def _plain(text: str) -> str:
+    """Return a text as names are compared: one form of each character, no controls, single spaces."""
+    return " ".join(unicodedata.normalize("NFC", without_controls(text)).split())
+
+
+def _found(reference: str | SessionSnapshot) -> SessionSnapshot:
+    """Return what tells which snapshot is meant; its settings are not read, as they may be damaged."""
+    named = _plain(reference) if isinstance(reference, str) else reference
+    table = SessionSnapshot
+    columns = (table.id, table.uuid, table.name, table.created_at)
+    return resolve(table, named, "snapshot", name=table.name, latest=table.created_at, columns=columns)
+
+
+def id_of(reference: str | SessionSnapshot) -> int:
+    """Return the inner id of a snapshot, also of a damaged one; raises NotFound, Ambiguous."""
+    return int(_found(reference).id)
+
+
 def get(reference: str | SessionSnapshot) -> SessionSnapshot:
-    """Return the snapshot of that uuid or prefix, name, or @last, as it is now; raises NotFound, Ambiguous."""
-    with readable("a snapshot"):
-        found = resolve(
-            SessionSnapshot, reference, "snapshot", name=SessionSnapshot.name, latest=SessionSnapshot.created_at
-        )
-        row = get_row(SessionSnapshot, found.id)
+    """Return the snapshot of that uuid or prefix, name, or @last, as it is now.
+
+    Raises NotFound, Ambiguous, DamagedConversation.
+    """
+    return by_id(id_of(reference))
+
+
+def by_id(snapshot_id: int) -> SessionSnapshot:
+    """Return the snapshot of that inner id; raises NotFound, DamagedConversation."""
+    row = get_row(SessionSnapshot, snapshot_id)
     if row is None:
-        raise NotFound("snapshot", found.uuid[:8])
+        raise NotFound("snapshot", "(deleted)")
+    is_odd = not isinstance(row.session_state or {}, dict) or not isinstance(row.context_window or [], list)
+    if is_odd or not isinstance(row.sequence_number, int):
+        raise DamagedConversation(f"snapshot {row.uuid[:8]} cannot be read")
     return row
 
 
@@ -106,11 +144,11 @@ def settings(snapshot: str | SessionSnapshot) -> Settings:
     Raises NotFound, DamagedConversation.
     """
     found = get(snapshot)
-    state = found.session_state or {}
-    if not isinstance(state, dict):
-        raise DamagedConversation(f"the settings of snapshot {found.uuid[:8]} cannot be read")
-    present = settings_of(sessions.by_id(found.session_id))
-    return present | {name: value for name, value in state.items() if name in present}
+    state = {name: value for name, value in (found.session_state or {}).items() if name in SETTINGS}
+    for name, value in state.items():
+        if value is not None and not isinstance(value, SETTINGS[name]):
+            raise DamagedConversation(f"the {name} of snapshot {found.uuid[:8]} cannot be read")
+    return settings_of(sessions.by_id(found.session_id)) | state
 
 
 def settings_of(session: Session) -> Settings:
@@ -126,12 +164,15 @@ def columns_of(wanted: Settings) -> dict[str, Any]:
     return others | {"model_id": catalog.model_named(wanted["model"]).id if wanted["model"] else None}
 
 
-def branch(session: Session, head_id: int | None, wanted: Settings, title: str | None) -> Session:
+def branch(
+    session: Session, head_id: int | None, wanted: Settings, title: str | None, otherwise: str | None
+) -> Session:
     """Make a session that begins at a message of another one, with settings of then, and return it."""
+    given = door.text(title, "title").strip() if title is not None else ""
     with database.atomic():
         row_id = insert_row(
             Session,
-            title=(door.text(title, "title").strip() or None) if title else None,
+            title=given or otherwise,
             head_id=head_id,
             project_id=session.project_id,
             metadata=session.metadata,

@@ -35,10 +35,11 @@ class Removal:
     messages: int
 
 
-def delete(snapshots: Iterable[str | SessionSnapshot], *, dry_run: bool = False) -> Removal:
+def delete(snapshots: str | SessionSnapshot | Iterable[str | SessionSnapshot], *, dry_run: bool = False) -> Removal:
     """Delete snapshots and say what went; a dry run only says. Raises NotFound, Ambiguous."""
     with database.atomic() as transaction:
-        removal = remove([marking.get(snapshot).id for snapshot in snapshots])
+        given = [snapshots] if isinstance(snapshots, (str, SessionSnapshot)) else snapshots
+        removal = remove(list(dict.fromkeys(map(marking.id_of, given))))
         if dry_run:
             transaction.rollback()
     return removal

@@ -40,5 +40,5 @@ def _interrupt(message_id: int, owner: str) -> bool:
             "UPDATE calls SET outcome = 'unknown', ended_at = ? WHERE message_id = ? AND outcome = 'sent'",
             (time_text(moment), message_id),
         )
-        set_status(message.session_id, "interrupted")
+        set_status(message, "interrupted")
     return True

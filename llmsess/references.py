@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from peewee import Field, Model
 
 from llmsess.db import database
 from llmsess.errors import Ambiguous, InvalidInput, NotFound
+from llmsess.rows import readable
 from llmsess.texts import clean, one_line
 
 M = TypeVar("M", bound=Model)
 _UUID_PREFIX = re.compile(r"[0-9a-f]{4,32}")
 CANDIDATES_SHOWN = 5
+UUID_CHARACTERS = 32
 
 
 def resolve(
-    model: type[M], reference: Any, thing: str, *, name: Field | None, latest: Field | None = None, visible: Any = None
-) -> M:
+    model: type[M], reference: Any, thing: str, *, name: Field | None, latest: Field | None = None, visible: Any = None,
+    columns: Sequence[Field] = (),
+) -> M:  # fmt: skip
     """Return the one row that the reference means; a row of the model is returned as it is, if it is of this database.
 
-    `name` is the field an exact text is compared with, `latest` the one that orders @last, `visible` a condition.
-    Raises InvalidInput (empty), NotFound, Ambiguous.
+    `name` is the field an exact text is compared with, `latest` the one that orders @last, `visible` a condition,
+    `columns` the fields to read (default: all). Raises InvalidInput (empty), NotFound, Ambiguous, DamagedConversation.
     """
+    with readable(f"a {thing}"):
+        return _resolved(model, reference, thing, name, latest, visible, columns)
+
+
+def _resolved(
+    model: type[M], reference: Any, thing: str, name: Field | None, latest: Field | None, visible: Any,
+    columns: Sequence[Field],
+) -> M:  # fmt: skip
     if isinstance(reference, model):
         same_row(model, reference, thing)
         return reference
@@ -33,7 +45,7 @@ def resolve(
     text = clean(reference).strip()
     if not text:
         raise InvalidInput(f"an empty reference names no {thing}", hint=f"llmsess {thing} list")
-    query = model.select() if visible is None else model.select().where(visible)
+    query = model.select(*columns) if visible is None else model.select(*columns).where(visible)
     if text == "@last" and latest is not None:
         row = query.order_by(latest.desc(), _key(model).desc()).first()
         if row is None:
@@ -42,8 +54,10 @@ def resolve(
     quoted = len(text) > 2 and text[0] == text[-1] and text[0] in "\"'"
     rows = [] if quoted else _by_prefix(model, query, text)
     text, hint = text[1:-1] if quoted else text, "type more characters"
-    if not rows and name is not None:
-        rows, hint = list(query.where(name == text).limit(CANDIDATES_SHOWN + 1)), "give the id"
+    if name is not None and (not rows or len(text) < UUID_CHARACTERS):
+        named = list(query.where(name == text).limit(CANDIDATES_SHOWN + 1))
+        hint = "give the id" if not rows else "type more characters of the id, or the name in quotes"
+        rows += [row for row in named if row not in rows]
     if len(rows) == 1:
         return rows[0]
     if rows:

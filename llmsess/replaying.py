@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmsess import chat, contexts, marking, prices, sessions, writing
+from llmsess.db import database
 from llmsess.errors import InvalidInput
 from llmsess.models import Message, Session, SessionSnapshot
 from llmsess.prices import Usage
@@ -64,7 +65,11 @@ def plan_replay(snapshot: str | SessionSnapshot, *, everything: bool = False, **
     are those of `chat.ask()`, for all turns; else each goes as it did before, to the model that answered it. Raises as
     `chat.ask()`, and InvalidInput where there is no prompt.
     """
-    found = marking.get(snapshot)
+    with database.atomic("DEFERRED"):  # one moment for all of it
+        return _planned(marking.get(snapshot), everything, options)
+
+
+def _planned(found: SessionSnapshot, everything: bool, options: dict[str, Any]) -> ReplayPlan:
     before = [] if found.head_id is None else writing.ids_to(found.head_id)
     after = [] if everything else _following(found, before)
     start, turns = before, list(_repetitions(writing.stream_messages(after), options))
@@ -163,7 +168,7 @@ def stream_replay(
     """
     origin = sessions.by_id(plan.snapshot.session_id)
     own = f"{origin.title} (replay)" if origin.title else None
-    branch = marking.branch(origin, plan.start, marking.settings(plan.snapshot), title or own)
+    branch = marking.branch(origin, plan.start, marking.settings(plan.snapshot), title, own)
     if on_branch is not None:
         on_branch(branch)
     for turn in plan.turns:
@@ -173,12 +178,14 @@ def stream_replay(
         yield Replayed(branch, turn.prompt, turn.answer, new)
 
 
-def replay(snapshot: str | SessionSnapshot, *, everything: bool = False, **options: Any) -> list[Replayed]:
+def replay(
+    snapshot: str | SessionSnapshot, *, everything: bool = False, title: str | None = None, **options: Any
+) -> list[Replayed]:
     """Send the prompts that followed a snapshot (else those in it) again, on a new branch, and return their answers.
 
     Takes and raises what `plan_replay()` and `chat.ask()` do.
     """
-    return list(stream_replay(plan_replay(snapshot, everything=everything, **options)))
+    return list(stream_replay(plan_replay(snapshot, everything=everything, **options), title=title))
 
 
 def _said(message: Message) -> Blocks:

@@ -46,12 +46,17 @@ def checked(table: Any, values: Values) -> Values:
     return found
 
 
+_LISTS = ("parts", "context_window")
+
+
 def _value(field: Field, value: Any) -> Any:
     name = field.column_name
     if isinstance(field, UtcDateTimeField):
         return time_text(door.moment(value, name))
     if isinstance(field, JSONField):
-        return door.json_value(value, name)
+        if name in _LISTS:
+            return door.json_list(value, name)
+        return door.json_object(value, name)
     if isinstance(field, BooleanField):
         return bool(value)
     if isinstance(field, IntegerField):

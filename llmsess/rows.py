@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from peewee import BooleanField, Field, JSONField, Model
 
-from llmsess.db import database
+from llmsess.db import DRIVER_ERRORS, database
+from llmsess.errors import DamagedConversation, LlmsessError
 
 M = TypeVar("M", bound=Model)
 Converter = Callable[[Any], Any]
@@ -98,7 +99,28 @@ def get_row(model: type[M], row_id: int) -> M | None:
         sql = f'SELECT {names} FROM "{model._meta.table_name}" WHERE id = ?'
         plan = _gets[model] = (sql, row_reader(model, columns))
     row = database.execute_sql(plan[0], (row_id,)).fetchone()
-    return None if row is None else plan[1](row)
+    with readable(f"row {row_id} of {model._meta.table_name}"):
+        return None if row is None else plan[1](row)
+
+
+_UNREADABLE: tuple[type[Exception], ...] = (ValueError, TypeError, RecursionError, *DRIVER_ERRORS)
+
+
+class readable:
+    """Run a block that reads rows; raises DamagedConversation where one has what no llmsess has written."""
+
+    def __init__(self, thing: str) -> None:
+        self.thing = thing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, _UNREADABLE):
+            ours = database.translate(error)
+            if not isinstance(ours, LlmsessError):
+                ours = DamagedConversation(f"{self.thing} cannot be read: {error}")
+            raise ours from error
 
 
 def field_of(model: type[Model], name: str) -> Field:

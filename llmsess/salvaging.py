@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from llmsess import sessions, writing
@@ -16,6 +16,7 @@ from llmsess.models import Message, Session
 from llmsess.writing import AT_ONCE
 
 PROBLEMS_SHOWN = 3  # of an error
+END = 2**62  # beyond any number
 
 
 class _Place(NamedTuple):
@@ -26,9 +27,10 @@ class _Place(NamedTuple):
     parent_id: int | None
     position: int
     sequence_number: int
+    session_id: int
 
 
-_PLACE = "SELECT id, uuid, parent_id, position, sequence_number FROM messages WHERE"
+_PLACE = "SELECT id, uuid, parent_id, position, sequence_number, session_id FROM messages WHERE"
 _BEFORE = f"""
     {_PLACE} session_id = ? AND position < ? AND sequence_number < ?
     ORDER BY position DESC, sequence_number DESC LIMIT 1
@@ -38,16 +40,17 @@ _BEFORE = f"""
 class Reading:
     """The messages of a path, root first, read a few hundred at a time as they are asked for.
 
-    `problems` has a line for each message that could not be read, once they have been asked for.
+    `problems` has a line for each message that could not be read, once they have been asked for. `before_sequence` is
+    the first number of what was written after the head, should that be gone.
     """
 
-    def __init__(self, head_id: int | None, session_id: int) -> None:
-        self.head_id, self.session_id = head_id, session_id
+    def __init__(self, head_id: int | None, session_id: int, before_sequence: int = END) -> None:
+        self.head_id, self.session_id, self.before_sequence = head_id, session_id, before_sequence
         self.problems: list[str] = []
 
     def __iter__(self) -> Iterator[Message]:
         self.problems.clear()
-        ids = self._ids()
+        ids = self.ids()
         for start in range(0, len(ids), AT_ONCE):
             yield from self._messages(ids[start : start + AT_ONCE])
 
@@ -58,7 +61,8 @@ class Reading:
             told = "; ".join(self.problems[:PROBLEMS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
             raise DamagedConversation(f"the conversation is damaged: {told}")
 
-    def _ids(self) -> Sequence[int]:
+    def ids(self) -> Sequence[int]:
+        """Return the inner ids of the path, as far as it can be followed."""
         if self.head_id is None:
             return []
         try:
@@ -84,26 +88,36 @@ class Reading:
         return ids[::-1]
 
     def _before(self, below: _Place | None) -> _Place | None:
-        """Return the message of the session that stands nearest before another, None where there is none."""
-        limits = (2**62, 2**62) if below is None else (below.position, below.sequence_number)
-        return _place(_BEFORE, self.session_id, *limits)
+        """Return the message that stands nearest before another in its session, None where there is none."""
+        if below is None:
+            return _place(_BEFORE, self.session_id, END, self.before_sequence)
+        return _place(_BEFORE, below.session_id, below.position, below.sequence_number)
 
     def _messages(self, ids: Sequence[int]) -> list[Message]:
         """Return messages; where not all can be read, one by one."""
         try:
-            return list(writing.stream_messages(ids))
+            return _checked(writing.stream_messages(ids))
         except TROUBLES:
             return [message for one in ids for message in self._message(one)]
 
     def _message(self, message_id: int) -> list[Message]:
         """Return a message, nothing where it cannot be read."""
         try:
-            return list(writing.stream_messages([message_id]))
+            return _checked(writing.stream_messages([message_id]))
         except TROUBLES as error:
             place = _place(f"{_PLACE} id = ?", message_id)
-            name = f"message {place.uuid[:8]} at position {place.position}" if place else "a message"
+            name = f"message {str(place.uuid)[:8]} at position {place.position}" if place else "a message"
             self.problems.append(f"{name}: {getattr(error, 'message', error)}")
             return []
+
+
+def _checked(messages: Iterable[Message]) -> list[Message]:
+    """Return the messages; raises DamagedConversation where the parts of one do not fit its texts."""
+    found = list(messages)
+    for message in found:
+        if message.parts is not None:
+            writing.unpacked(message)
+    return found
 
 
 def _place(sql: str, *values: Any) -> _Place | None:
@@ -111,7 +125,8 @@ def _place(sql: str, *values: Any) -> _Place | None:
         row = database.execute_sql(sql, values).fetchone()
     except TROUBLES:
         return None
-    return None if row is None else _Place(*row)
+    is_place = row is not None and all(isinstance(value, int) for value in (*row[3:], row[2] or 0))
+    return _Place(*row) if is_place else None
 
 
 def of_session(session: str | Session, at: str | Message | None = None) -> Reading:

@@ -17,7 +17,7 @@ from llmsess.listing import Page, SessionFilter, count, find, summaries
 from llmsess.models import LanguageModel, Message, Session, SessionTag, now
 from llmsess.references import elsewhere, resolve, same_row
 from llmsess.rows import get_row, insert_row, update_row
-from llmsess.writing import ATTACHED, blocks, collect, growing, held_by, message_by_id, path_to, written_in
+from llmsess.writing import ATTACHED, blocks, check_head, collect, growing, held_by, message_by_id, path_to, written_in
 
 __all__ = [
     "Deletion", "Page", "SessionFilter", "append", "archive", "blocks", "by_id", "close", "count", "create", "delete",
@@ -180,6 +180,7 @@ def fork(session: str | Session, at: str | Message | None = None, *, title: str 
     with database.atomic():
         origin = get(session)
         head = origin.head_id if at is None else part_of(origin, get_message(at)).id
+        check_head(head)
         row_id = insert_row(
             Session,
             title=door.text(title, "title") if title else f"{origin.title} (fork)" if origin.title else None,

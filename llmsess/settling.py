@@ -93,8 +93,8 @@ def reply_fields(reply: Reply, model: LanguageModel, at: datetime) -> dict[str, 
 
 _ANSWERED = """
     UPDATE sessions SET model_id = ?, status = iif(status IN ('interrupted', 'failed'), 'active', status)
-    WHERE id = ? AND (model_id IS NOT ? OR status IN ('interrupted', 'failed'))
-"""
+    WHERE id = ? AND head_id = ? AND (model_id IS NOT ? OR status IN ('interrupted', 'failed'))
+"""  # where the session went another way meanwhile, it goes on with what it has there
 _OPEN = "SELECT owner, status FROM messages WHERE id = ? AND uuid = ?"  # an id may be another message's by now
 
 
@@ -111,16 +111,16 @@ def store(reply: Message, call_id: int | None, message: dict[str, Any], call: di
         if call_id is not None:
             update_row(Call, call_id, **call)
         if message["status"] == "complete":  # active already, unless another process gave the reply up
-            database.execute_sql(_ANSWERED, (reply.model_id, reply.session_id, reply.model_id))
+            database.execute_sql(_ANSWERED, (reply.model_id, reply.session_id, reply.id, reply.model_id))
         else:
-            set_status(reply.session_id, message["status"])
+            set_status(reply, message["status"])
         crashpoints.reach("turn.settling")
 
 
-def set_status(session_id: int, status: str) -> None:
-    """Set how a session's last turn ended; one that was deleted or archived meanwhile stays so."""
-    sql = "UPDATE sessions SET status = ? WHERE id = ? AND status NOT IN ('deleted', 'archived')"
-    database.execute_sql(sql, (status, session_id))
+def set_status(reply: Message, status: str) -> None:
+    """Set how a session's last turn ended, if it is the last; one that was deleted or archived meanwhile stays so."""
+    sql = "UPDATE sessions SET status = ? WHERE id = ? AND head_id = ? AND status NOT IN ('deleted', 'archived')"
+    database.execute_sql(sql, (status, reply.session_id, reply.id))
 
 
 # When the database cannot take a reply

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from llmsess import door, marking, sessions
+from llmsess import door, marking, sessions, writing
 from llmsess.db import database
-from llmsess.dumping import columns, row_of
-from llmsess.errors import InvalidInput
+from llmsess.dumping import DAMAGED, columns, row_of
+from llmsess.errors import DamagedConversation, InvalidInput
 from llmsess.importers.reading import number_or_none
 from llmsess.models import SessionSnapshot
 from llmsess.rowchecks import checked
-from llmsess.rows import get_row, insert_row
+from llmsess.rows import insert_row
 
 Row = dict[str, Any]
 _OF = "SELECT p.id FROM session_snapshots p WHERE p.session_id = ? ORDER BY p.created_at, p.uuid"
@@ -37,9 +37,13 @@ def rows(session_ids: Sequence[int], masked: Callable[[Any], Any]) -> Iterator[R
     """Yield the snapshots of sessions, in the order of their making; what people wrote is masked."""
     for session_id in session_ids:
         for (row_id,) in database.execute_sql(_OF, (session_id,)).fetchall():
-            snapshot = get_row(SessionSnapshot, row_id)
-            assert snapshot is not None
-            settings = {name: value for name, value in marking.settings(snapshot).items() if value is not None}
+            try:
+                then = marking.settings(marking.by_id(row_id))
+                writing.check_head(marking.by_id(row_id).head_id)
+            except DamagedConversation:
+                yield DAMAGED
+                continue
+            settings = {name: value for name, value in then.items() if value is not None}
             yield (
                 {"type": "snapshot"}
                 | masked(row_of(SessionSnapshot, database.execute_sql(_ROW, (row_id,))))

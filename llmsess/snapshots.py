@@ -7,6 +7,7 @@ fills in before the session's change. `maintenance.check()` proves that heads ar
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,10 +15,10 @@ from typing import Any
 from llmsess import crashpoints, door, keeping, listing, salvaging, sessions
 from llmsess.autosaving import Autosave, autosave
 from llmsess.db import database
-from llmsess.diffing import Change, Difference, diff
+from llmsess.diffing import Change, Difference, diff, words_between
 from llmsess.errors import DamagedConversation, InvalidInput
 from llmsess.listing import Page
-from llmsess.marking import branch, columns_of, create, get, mark, settings, settings_of
+from llmsess.marking import branch, by_id, columns_of, create, get, mark, settings, settings_of
 from llmsess.models import Message, Session, SessionSnapshot, dump_json, now
 from llmsess.pruning import Removal, delete, prune
 from llmsess.replaying import Replayed, ReplayPlan, plan_replay, replay, stream_replay
@@ -26,34 +27,9 @@ from llmsess.salvaging import Reading
 from llmsess.writing import path_to
 
 __all__ = [
-
-    "Autosave",
-    "Change",
-    "Difference",
-    "Page",
-    "Removal",
-    "ReplayPlan",
-    "Replayed",
-    "Restored",
-    "SnapshotFilter",
-    "autosave",
-    "count",
-    "create",
-    "delete",
-    "diff",
-    "find",
-    "get",
-    "last_whole",
-    "path",
-    "plan_replay",
-    "prune",
-    "reading",
-    "replay",
-    "restore",
-    "settings",
-    "settings_of",
-    "stream_replay",
-    "summaries",
+    "Autosave", "Change", "Difference", "Page", "Removal", "ReplayPlan", "Replayed", "Restored", "SnapshotFilter",
+    "autosave", "count", "create", "delete", "diff", "find", "get", "last_whole", "path", "plan_replay", "prune",
+    "reading", "replay", "restore", "settings", "settings_of", "stream_replay", "summaries", "words_between",
 ]  # fmt: skip
 
 
@@ -66,7 +42,7 @@ def path(snapshot: str | SessionSnapshot) -> list[Message]:
 def reading(snapshot: str | SessionSnapshot) -> Reading:
     """Return the messages of a snapshot as far as they are readable; raises NotFound, Ambiguous."""
     found = get(snapshot)
-    return Reading(found.head_id, found.session_id)
+    return Reading(found.head_id, found.session_id, found.sequence_number)
 
 
 # Lists
@@ -148,10 +124,14 @@ def summaries(ids: list[int]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Restored:
-    """Where a conversation goes on, and the snapshot of where it was, None where nothing was moved."""
+    """Where a conversation goes on, whether the session itself was moved there, and the snapshot of where it was.
+
+    `before` is None where nothing was moved, or where it was is gone.
+    """
 
     session: Session
-    before: SessionSnapshot | None
+    is_moved: bool = False
+    before: SessionSnapshot | None = None
 
 
 def restore(snapshot: str | SessionSnapshot, *, in_place: bool = False, title: str | None = None) -> Restored:
@@ -160,7 +140,7 @@ def restore(snapshot: str | SessionSnapshot, *, in_place: bool = False, title: s
     A branch is undone by deleting it, a move by restoring the snapshot `before` in place. Raises NotFound, Ambiguous,
     InvalidInput, DamagedConversation where not all messages of the snapshot can be read.
     """
-    if in_place and title:
+    if in_place and title is not None:
         raise InvalidInput("only a new branch takes a title", hint="llmsess session rename")
     found = get(snapshot)
     if not salvaging.is_whole(found.head_id):
@@ -171,7 +151,7 @@ def restore(snapshot: str | SessionSnapshot, *, in_place: bool = False, title: s
     with database.atomic():
         found = get(found)
         session = sessions.by_id(found.session_id)
-        restored = _moved(session, found) if in_place else Restored(_branched(session, found, title), None)
+        restored = _moved(session, found) if in_place else Restored(_branched(session, found, title))
     crashpoints.reach("restore.written")
     return restored
 
@@ -185,7 +165,7 @@ def _moved(session: Session, snapshot: SessionSnapshot) -> Restored:
     """Move a session's head to a snapshot and give it the settings of then, after a snapshot of where it is."""
     wanted = settings(snapshot)
     if session.head_id == snapshot.head_id and settings_of(session) == wanted:
-        return Restored(session, None)
+        return Restored(session)
     try:
         before = mark(session.id, None, "pre_restore", settled=False)
     except DamagedConversation:  # there is nothing left to go back to
@@ -195,24 +175,32 @@ def _moved(session: Session, snapshot: SessionSnapshot) -> Restored:
     moment = max(now(), session.last_activity_at)
     update_row(Session, session.id, head_id=snapshot.head_id, last_activity_at=moment, **kept, **columns_of(wanted))
     crashpoints.reach("restore.moved")
-    return Restored(sessions.by_id(session.id), before)
+    return Restored(sessions.by_id(session.id), True, before)
 
 
 def _branched(session: Session, snapshot: SessionSnapshot, title: str | None) -> Session:
     """Make a session that begins where a snapshot is, with the settings of then."""
     own = f"{session.title} ({snapshot.name or 'restored'})" if session.title else None
-    made = branch(session, snapshot.head_id, settings(snapshot), title or own)
+    made = branch(session, snapshot.head_id, settings(snapshot), title, own)
     crashpoints.reach("restore.branched")
     return made
 
 
+_NEWEST_FIRST = "SELECT id, head_id FROM session_snapshots WHERE session_id = ? ORDER BY created_at DESC, id DESC"
+
+
 def last_whole(session: str | Session) -> SessionSnapshot | None:
-    """Return the newest snapshot of a session of which every message can be read, None where there is none."""
-    owner = sessions.id_of(session)
-    newest = SessionSnapshot.created_at.desc(), SessionSnapshot.id.desc()
-    rows = SessionSnapshot.select(SessionSnapshot.id).where(SessionSnapshot.session == owner).order_by(*newest)
-    for row_id in [row.id for row in rows]:
-        found = get(SessionSnapshot.get_by_id(row_id))
-        if salvaging.is_whole(found.head_id):
-            return found
+    """Return the newest snapshot of a session that can be read, None where there is none.
+
+    One that lies on the session's own path goes before those on branches that were left.
+    """
+    found = sessions.get(session)
+    path = set(Reading(found.head_id, found.id).ids())
+    rows = database.execute_sql(_NEWEST_FIRST, (found.id,)).fetchall()
+    for row_id, head_id in sorted(rows, key=lambda row: row[1] is not None and row[1] not in path):
+        with contextlib.suppress(DamagedConversation):
+            snapshot = by_id(row_id)
+            settings(snapshot)
+            if salvaging.is_whole(head_id):
+                return snapshot
     return None

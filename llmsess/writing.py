@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
+
+from peewee import Field, ForeignKeyField
 
 from llmsess import door, texts
 from llmsess.db import database
 from llmsess.errors import DamagedConversation, NotFound
 from llmsess.models import Message, dump_json, new_uuid, now, time_text
 from llmsess.parts import Attachment, pack, unpack
-from llmsess.rows import insert_row, row_reader
+from llmsess.rows import insert_row, readable, row_reader
 
 AT_ONCE = 200  # messages of a stream
 TITLE_CHARACTERS = 80  # of a title cut from a prompt
@@ -183,8 +186,16 @@ def blocks(message: Message) -> list[Any] | None:
     def attachment(position: int) -> bytes:
         return bytes(database.execute_sql(_BLOB, (message.id, position)).fetchone()[0])
 
-    fields = {"content": message.content, "reasoning": message.reasoning, "tool_text": message.tool_text}
-    return unpack(fields, message.parts, attachment)
+    return unpacked(message, attachment)
+
+
+def unpacked(message: Message, attachment: Callable[[int], bytes] | None = None) -> list[Any] | None:
+    """Return the message's structured content, attachments where there is a way to them; raises DamagedConversation."""
+    fields = {name: getattr(message, name) for name in texts.FIELDS}
+    try:
+        return unpack(fields, message.parts, attachment)
+    except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
+        raise DamagedConversation(f"the parts of message {message.uuid[:8]} do not fit its texts") from error
 
 
 def message_by_id(message_id: int) -> Message:
@@ -192,7 +203,8 @@ def message_by_id(message_id: int) -> Message:
     row = database.execute_sql(f"SELECT {SELECT} FROM messages m WHERE m.id = ?", (message_id,)).fetchone()
     if row is None:
         raise NotFound("message", "(deleted)", hint="it was deleted meanwhile")
-    return read(row)  # type: ignore[no-any-return]
+    with readable(f"message {row[1]!s:.8}"):
+        return read(row)  # type: ignore[no-any-return]
 
 
 def path_to(message_id: int, *, last: int | None = None) -> list[Message]:
@@ -200,7 +212,7 @@ def path_to(message_id: int, *, last: int | None = None) -> list[Message]:
 
     Raises DamagedConversation where one of them is gone or cannot be read.
     """
-    with readable():
+    with readable("a message"):
         rows = database.execute_sql(_PATH, (message_id, -1 if last is None else last)).fetchall()
         messages = [read(row) for row in reversed(rows)]
     if last is None or len(rows) < last:
@@ -209,32 +221,55 @@ def path_to(message_id: int, *, last: int | None = None) -> list[Message]:
     return messages
 
 
-@contextlib.contextmanager
-def readable(thing: str = "a message") -> Iterator[None]:
-    """Run a block that reads rows; raises DamagedConversation where one has what no llmsess has written."""
-    try:
-        with database.translated():
-            yield
-    except (ValueError, TypeError, RecursionError) as error:
-        raise DamagedConversation(f"{thing} cannot be read: {error}") from error
-
-
-def _check_root(position: int | None) -> None:
+def _check_root(position: Any) -> None:
     """Raise DamagedConversation where the first message of a path is not its root."""
     if position is None:
         raise DamagedConversation("the last message is gone")
+    if not isinstance(position, int):
+        raise DamagedConversation("a message has no position")
     if position != 1:
         raise DamagedConversation(f"the message at position {position - 1} is gone")
 
 
 def _check_whole(messages: Sequence[Message], count: int) -> None:
-    """Raise DamagedConversation where fewer came than there should be, or a large text is gone."""
+    """Raise DamagedConversation where fewer came than there should be, or one has what no llmsess has written."""
     if len(messages) < count:
         raise DamagedConversation("it was deleted")
     for message in messages:
+        data: dict[str, Any] = message.__data__
+        for name, kind in _KINDS:
+            value = data[name]
+            if value is not None and (type(value) is not kind or (kind is datetime and value.tzinfo is None)):
+                raise DamagedConversation(f"its {name} cannot be read")
         for name in texts.FIELDS:
-            if getattr(message, name) is None and getattr(message, f"{name}_sha256") is not None:
+            if data[name] is None and (data[f"{name}_sha256"] is not None or name == "content"):
                 raise DamagedConversation(f"its {name} is gone")
+
+
+_KIND_OF: dict[str, Any] = {
+    "TEXT": str,
+    "VARCHAR": str,
+    "INT": int,
+    "BIGINT": int,
+    "AUTO": int,
+    "TIMESTAMPTZ": datetime,
+    "JSON": dict,
+}
+
+
+def _kind(field: Field) -> Any:
+    if field.name == "parts":
+        return list
+    return int if isinstance(field, ForeignKeyField) else _KIND_OF[field.field_type]
+
+
+_KINDS = [(field.name, _kind(field)) for field in Message._meta.sorted_fields]
+
+
+def check_head(head_id: int | None) -> None:
+    """Raise DamagedConversation where a head names a message that is gone."""
+    if head_id is not None and not database.execute_sql("SELECT 1 FROM messages WHERE id = ?", (head_id,)).fetchone():
+        raise DamagedConversation("the last message is gone")
 
 
 def ids_to(message_id: int) -> list[int]:
@@ -251,7 +286,7 @@ def stream_messages(ids: Sequence[int]) -> Iterator[Message]:
     """
     for start in range(0, len(ids), AT_ONCE):
         some = ids[start : start + AT_ONCE]
-        with readable():
+        with readable("a message"):
             messages = [read(row) for row in database.execute_sql(_SOME, (dump_json(some),)).fetchall()]
         _check_whole(messages, len(some))
         yield from messages
@@ -259,7 +294,7 @@ def stream_messages(ids: Sequence[int]) -> Iterator[Message]:
 
 def written_in(session_id: int) -> list[Message]:
     """Return every message written in a session, in the order of writing."""
-    with readable():
+    with readable("a message"):
         return [read(row) for row in database.execute_sql(_OWN, (session_id,)).fetchall()]
 
 
@@ -274,7 +309,7 @@ def context_to(message_id: int) -> list[tuple[str, str, list[Any] | None]]:
     if not rows or rows[-1][3] != 1:  # the root is no message that is sent, or is gone
         ids_to(message_id)
     for role, text, attached, position in reversed(rows):
-        if text is None:
+        if not isinstance(text, str):
             raise DamagedConversation(f"the text of the message at position {position} is gone")
         sent = None if attached is None else _sent_blocks(message_by_id(attached))
         if text or sent:

@@ -52,9 +52,40 @@ def test_only_what_changed_is_saved_and_only_the_newest_stay(talk: Session) -> N
         assert types() == ["manual", "auto_save", "auto_save"]
         chat.undo(talk)
         until(lambda: types() == ["auto_save", "manual", "auto_save"])
-    assert (saver.error, saver.thread.is_alive()) == (None, False)
+    assert saver.error is None and saver.thread is not None and not saver.thread.is_alive()
     assert [len(snapshots.path(row["uuid"])) for row in snapshots.find()] == [6, 8, 8]
     assert maintenance.check().findings == []
+
+
+def test_a_reply_that_was_coming_is_saved_when_it_is_whole(talk: Session) -> None:
+    with snapshots.autosave(talk, every_s=EVERY_S):
+        turn = chat.stream(talk, "two three four")
+        next(turn)
+        until(lambda: snapshots.count() == 1)
+        assert [message.content for message in snapshots.path("@last")] == ["one", "one", "two three four"]
+        list(turn)
+        until(lambda: snapshots.count() == 2)
+    assert [message.content for message in snapshots.path("@last")][-1] == "two three four"
+    assert len(snapshots.path("@last")) == 4
+
+
+def test_damage_is_no_traceback_and_no_end(talk: Session, capfd: pytest.CaptureFixture[str]) -> None:
+    with snapshots.autosave(talk, every_s=EVERY_S) as saver:
+        message = chat.ask(talk, "two")
+        for odd in (
+            '{"context" bad',
+            '"context"',
+            '{"sent_with": {"context": "last:x"}}',
+            '{"sent_with": {"context": 5}}',
+        ):
+            db.database.execute_sql("UPDATE messages SET metadata = ? WHERE id = ?", (odd, message.id))
+            snapshots.prune(types=["auto_save"])
+            saver.seen = None
+            until(lambda: snapshots.count() == 1)
+        db.database.execute_sql("UPDATE messages SET metadata = NULL")
+    assert capfd.readouterr().err == ""
+    with saver:
+        assert saver.thread is not None and saver.thread.is_alive(), "it can be used again"
 
 
 def test_what_a_person_saved_just_now_is_not_saved_again(talk: Session) -> None:
@@ -70,7 +101,7 @@ def test_what_a_person_saved_just_now_is_not_saved_again(talk: Session) -> None:
 def test_it_ends_with_its_block_also_by_an_error(talk: Session) -> None:
     with pytest.raises(ZeroDivisionError), snapshots.autosave(talk, every_s=1000) as saver:
         _ = 1 / 0
-    assert not saver.thread.is_alive()
+    assert saver.thread is not None and not saver.thread.is_alive()
     assert [thread.name for thread in threading.enumerate() if "autosave" in thread.name] == []
 
 
@@ -110,6 +141,7 @@ def test_it_is_not_in_the_way_of_writers(talk: Session) -> None:
     with snapshots.autosave(talk, every_s=0.001, keep=3) as saver:
         for i in range(200):
             sessions.append(talk, "user", f"more {i}")
+        until(lambda: saver.latest)
     assert saver.error is None or isinstance(saver.error, errors.DatabaseLocked)
     assert len(sessions.path(talk)) == 202
     assert 1 <= snapshots.count() <= 3
@@ -117,7 +149,7 @@ def test_it_is_not_in_the_way_of_writers(talk: Session) -> None:
 
 
 @pytest.mark.parametrize("given", [{"every_s": 0}, {"every_s": -1}, {"every_s": float("nan")}, {"every_s": "5"},
-                                   {"every_s": 10.0**12}, {"keep": 0}, {"keep": -1}, {"keep": 1.5}])  # fmt: skip
+                                   {"every_s": 10.0**12}, {"every_s": 1e-9}, {"keep": 0}, {"keep": -1}, {"keep": 1.5}])  # fmt: skip
 def test_odd_values_are_refused(talk: Session, given: dict[str, float]) -> None:
     with pytest.raises(errors.InvalidInput):
         snapshots.autosave(talk, **given)  # type: ignore[arg-type]

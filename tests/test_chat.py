@@ -466,8 +466,8 @@ def test_an_odd_side_file_is_refused_and_kept(database: db.Database, tmp_path: P
 
 def test_a_side_file_never_replaces_a_settled_reply(database: db.Database, tmp_path: Path) -> None:
     session = sessions.create("x")
-    open_, done = (
-        sessions.append(session, "assistant", "half", status=status) for status in ("interrupted", "complete")
+    done, open_ = (
+        sessions.append(session, "assistant", "half", status=status) for status in ("complete", "interrupted")
     )
     database.execute_sql("UPDATE sessions SET status = 'interrupted'")
     fields = {"status": "complete", "content": "whole", "completed_at": "2026-01-01T00:00:00.000000Z"}

@@ -32,7 +32,8 @@ def talk(database: db.Database) -> Session:
 def damaged(path: Path, sql: str) -> None:
     """Change the file with another program, that knows nothing of foreign keys and triggers."""
     raw = sqlite3.connect(path)
-    for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+    of_messages = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'messages'"
+    for (name,) in raw.execute(of_messages).fetchall() if " messages " in sql else ():
         raw.execute(f"DROP TRIGGER {name}")
     raw.execute(sql)
     raw.commit()
@@ -125,7 +126,7 @@ def test_an_export_has_what_is_readable_and_says_so(talk: Session, path: Path) -
     out = io.StringIO()
     report = exporting.run("openai-chat", out, ["Talk"])
     assert len(json.loads(out.getvalue())["messages"]) == 7
-    assert report.losses["damaged messages, which cannot be read"] == 1
+    assert report.damaged == 1
 
 
 def test_a_snapshot_of_a_damaged_end_is_refused(talk: Session, path: Path) -> None:
@@ -152,10 +153,118 @@ def test_a_snapshot_whose_own_row_is_damaged_is_told(talk: Session, path: Path, 
         done = run("snapshot", *command)
         assert (done.status, "Traceback" in done.err) == (0 if "@last" in command else 5, False), (command, done.err)
     assert len(json.loads(run("snapshot", "list", "--json").out)) == 3
-    assert run("snapshot", "delete", "after 1", "--yes").status in (0, 5)
-    damaged(path, "UPDATE session_snapshots SET session_state = '[1]' WHERE name = 'after 2'")
-    assert run("snapshot", "show", "after 2").status == 5
+    assert run("snapshot", "restore", "--session", "Talk").status == 0
     assert run("db", "check").status == 5
+    assert run("chat", "-c", "go on", "-m", "echo/other").status == 0, "its settings change all the same"
+    assert run("snapshot", "delete", "after 1", "--yes").status == 0
+    assert run("db", "check").status == 0
+    for column, odd in (
+        ("session_state", "[1]"),
+        ("session_state", '{"model": 5}'),
+        ("context_window", "5"),
+        ("sequence_number", "x"),
+    ):
+        damaged(path, f"UPDATE session_snapshots SET {column} = '{odd}' WHERE name = 'after 2'")
+        done = run("snapshot", "show", "after 2")
+        assert (done.status, "Traceback" in done.err) == (5, False), (column, odd)
+        assert "after 4" in run("snapshot", "restore", "--session", "Talk").err
+        damaged(path, f"UPDATE session_snapshots SET {column} = {1 if column == 'sequence_number' else 'NULL'}")
+    assert run("snapshot", "show", "after 2").status == 0
+
+
+ODD_VALUES = {  # of a message in the middle: what is odd in it
+    "position": ["'abc'", "x'00'", "2.5"],
+    "metadata": ["'[1]'", "'5'", "x'7b7d'"],
+    "parts": ["'5'", "'{}'", "'[[1,2,3]]'", "'[{}]'"],
+    "content": ["x'ff00'", "5.5"],
+    "created_at": ["x'00'", "'2026-01-01'", "5"],
+    "cost": ["'much'"],
+    "latency_ms": ["'long'", "1.5"],
+    "output_tokens": ["'many'"],
+    "uuid": ["x'00ff'"],
+    "role": ["x'00'"],
+    "sequence_number": ["'x'"],
+    "usage": ["'{'"],
+}
+
+
+@pytest.mark.parametrize("column", ODD_VALUES)
+def test_odd_values_are_told_and_the_rest_is_shown(talk: Session, path: Path, run: Command, column: str) -> None:
+    commands = (
+        ["show", "Talk", "--json"], ["show", "Talk"], ["snapshot", "show", "after 4", "--json"], ["snapshot", "show", "after 4"],
+        ["snapshot", "list"], ["list"], ["snapshot", "create", "Talk"], ["snapshot", "diff", "after 2"], ["session", "tree", "Talk"],
+        ["snapshot", "restore", "after 4"], ["snapshot", "replay", "after 2", "--yes"], ["session", "retry", "Talk"],
+        ["export", "markdown", "Talk"], ["export", "llmsess"], ["snapshot", "prune", "--keep", "0", "--yes"], ["chat", "-c", "x"],
+    )  # fmt: skip
+    db.database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.database.close()
+    whole = path.read_bytes()
+    for value in ODD_VALUES[column]:
+        for log in ("-wal", "-shm"):
+            Path(f"{path}{log}").unlink(missing_ok=True)
+        path.write_bytes(whole)
+        damaged(path, f"UPDATE messages SET {column} = {value} WHERE id = {FIFTH}")
+        for command in commands:
+            done = run(*command)
+            assert done.status in (0, 5, 6) and "Traceback" not in done.err, (value, command, done.err)
+            if command[:3] == ["show", "Talk", "--json"]:
+                positions = [message["position"] for message in json.loads(done.out)["messages"]]
+                assert (done.status, positions) in ((5, [1, 2, 3, 4, 6, 7, 8]), (0, [1, 2, 3, 4, 5, 6, 7, 8])), value
+        assert run("db", "check").status == 5 or column == "parts", value
+
+
+def test_a_circle_beside_the_path_ends(talk: Session, path: Path, run: Command) -> None:
+    snapshots.restore("after 1", in_place=True)
+    db.database.close()
+    for sql in ("UPDATE messages SET parent_id = 8 WHERE id = 5", "UPDATE messages SET parent_id = id WHERE id = 6"):
+        damaged(path, sql)
+        for command in (
+            ["list"],
+            ["show", "after 4"],
+            ["prune", "--keep", "0", "--dry-run"],
+            ["delete", "after 4", "--dry-run"],
+        ):
+            assert run("snapshot", *command).status in (0, 5)
+
+
+def test_a_snapshot_whose_head_is_gone_shows_only_what_was_before_it(talk: Session, path: Path, run: Command) -> None:
+    db.database.close()
+    damaged(path, "DELETE FROM messages WHERE position = 4")
+    shown = run("snapshot", "show", "after 2", "--json")
+    assert (shown.status, [m["position"] for m in json.loads(shown.out)["messages"]]) == (5, [1, 2, 3])
+
+
+def test_damage_in_the_session_that_was_forked_hides_only_itself(talk: Session, path: Path, run: Command) -> None:
+    fork = sessions.fork(talk, title="Fork")
+    sessions.append(fork, "user", "own")
+    db.database.close()
+    damaged(path, f"DELETE FROM messages WHERE id = {FIFTH}")
+    shown = run("show", "Fork", "--json")
+    assert [message["position"] for message in json.loads(shown.out)["messages"]] == [1, 2, 3, 4, 6, 7, 8, 9]
+
+
+def test_what_is_restored_is_on_the_sessions_own_path_if_anything_is(talk: Session, path: Path, run: Command) -> None:
+    chat.ask(talk, "wrong")
+    snapshots.restore("after 2", in_place=True)
+    chat.ask(talk, "right")
+    chat.ask(talk, "more")
+    db.database.close()
+    damaged(path, "DELETE FROM messages WHERE content = 'more' AND role = 'user'")
+    assert '"after 2"' in run("snapshot", "restore", "--session", "Talk").err
+
+
+def test_an_export_in_our_own_format_tells_of_damage(talk: Session, path: Path, run: Command, tmp_path: Path) -> None:
+    db.database.close()
+    whole = path.read_bytes()
+    for sql, count in (
+        ("DELETE FROM messages WHERE position = 8", 2), (f"DELETE FROM messages WHERE id = {FIFTH}", 1),
+        ("UPDATE messages SET metadata = '{' WHERE position = 5", 1), ("UPDATE sessions SET parameters = '{'", 4),
+        ("UPDATE session_snapshots SET session_state = '{'", 3),
+    ):  # fmt: skip
+        path.write_bytes(whole)
+        damaged(path, sql)
+        done = run("export", "llmsess", "-o", str(tmp_path / "out.jsonl"), "--yes", "--json")
+        assert (done.status, json.loads(done.out)["damaged"]) == (6, count), sql
 
 
 def test_a_file_of_which_pages_are_damaged_is_no_traceback(path: Path, run: Command) -> None:

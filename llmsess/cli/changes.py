@@ -17,7 +17,7 @@ SAME_CHARACTERS = 200  # of what two texts have in common, shown on either side 
 SNAPSHOTS = output.Layout(
     {"id": "id", "name": "name", "type": "type", "session": "session", "messages": "messages", "keeps": "keeps",
      "created_at": "made"},
-    flexible="session", spare=("type", "messages", "keeps"),
+    flexible="session", spare=("keeps", "messages", "type"),
 )  # fmt: skip
 _MARKS = {"removed": ("-", "red"), "added": ("+", "green")}
 
@@ -106,12 +106,19 @@ def difference_pieces(found: Difference) -> Iterator[str]:
     yield style(f"{old} → {new}", bold=True) + "\n"
     yield style(f"{output.counted(found.common, 'message')} in common", dim=True) + "\n"
     for name, (before, after) in found.settings.items():
-        yield f"\n{style(name.replace('_', ' '), bold=True)}\n"
-        yield "".join(_marked(mark, _value(value)) for mark, value in (("removed", before), ("added", after)) if value)
+        yield f"\n{style(name.replace('_', ' '), bold=True)}\n{_setting_text(before, after)}"
     for change in found.changes:
         yield "\n" + _change_text(change)
     if not found.changes and not found.settings:
         yield "\nNothing has changed.\n"
+
+
+def _setting_text(before: Any, after: Any) -> str:
+    words = snapshots.words_between(before, after) if isinstance(before, str) and isinstance(after, str) else None
+    if words is not None:
+        return f"{output.styled_prose(_words_text(words))}\n"
+    sides = (("removed", before), ("added", after))
+    return "".join(_marked(mark, _value(value)) for mark, value in sides if value is not None)
 
 
 def _name(snapshot: SessionSnapshot) -> str:
@@ -168,8 +175,10 @@ def restored_lines(restored: Restored, *, in_place: bool) -> list[str]:
     go_on = f"To go on: llmsess chat --session {name}"
     if not in_place:
         return [f"{go_on}. The other session is as it was; to undo: llmsess session delete {name}"]
-    if restored.before is None:
+    if not restored.is_moved:
         return [f"{go_on}. It is as the snapshot has it."]
+    if restored.before is None:
+        return [f"{go_on}. Where it was is gone, so there is no way back."]
     return [f"{go_on}. To undo: llmsess snapshot restore {restored.before.uuid[:SHORT]} --in-place"]
 
 

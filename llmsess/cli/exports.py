@@ -17,7 +17,7 @@ from llmsess import exporters, exporting
 from llmsess.cli import output
 from llmsess.cli.completion_types import SESSION
 from llmsess.cli.options import confirmed, database, session_filter, session_filters
-from llmsess.errors import InvalidInput, LlmsessError
+from llmsess.errors import InvalidInput, LlmsessError, SomeFailed
 
 
 @click.command("export")
@@ -63,6 +63,7 @@ def export(
     with _opened(file) as out:
         report = exporting.run(format_, out, references, chosen, redact=redact, hidden=hidden)
     _show(report, format_, file, redact=redact, as_json=as_json)
+    _check(report)
 
 
 @contextlib.contextmanager
@@ -99,6 +100,13 @@ def _text(raw: IO[bytes], path: Path) -> Iterator[IO[str]]:
     packed: Any = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
     with packed, io.TextIOWrapper(packed, encoding="utf-8", errors="replace", newline="\n") as out:
         yield out
+
+
+def _check(report: exporting.ExportReport) -> None:
+    """Raise SomeFailed where something could not be read."""
+    if report.damaged:
+        things = output.counted(report.damaged, "thing")
+        raise SomeFailed(f"{things} could not be read, and not be written", hint="llmsess db check says more")
 
 
 def _show(report: exporting.ExportReport, format_: str, file: str | None, *, redact: bool, as_json: bool) -> None:

@@ -5,6 +5,7 @@ The session is made with the first prompt. Ctrl-C stops a reply, of which what c
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -45,12 +46,12 @@ class Talk:
     def run(self, autosave_s: float, keep: int) -> None:
         """Talk until the person leaves; a snapshot is made every so many seconds (0: never), the newest `keep` stay."""
         way, _ = chat.prepare(chat.Options(**self.asked.options), self.session, keep=False)
+        saving: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        if autosave_s and self.create is not None:
+            saving = snapshots.Autosave(lambda: self.session, autosave_s, keep)
         self.show_beginning(way.model.reference)
         typed = _reader(kept=self.create is not None)
-        if autosave_s and self.create is not None:
-            with snapshots.Autosave(lambda: self.session, autosave_s, keep):
-                self.talk(typed)
-        else:
+        with saving:
             self.talk(typed)
         if self.session is not None:
             output.notice(f"To go on: llmsess chat --session {self.session.uuid[: conversation.SHORT_ID]}", dim=True)

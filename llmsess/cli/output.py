@@ -142,7 +142,10 @@ def local_time(value: datetime | str | None) -> str:
     """Return a stored or an aware time in the local time zone, to the minute."""
     if value is None:
         return ""
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:  # damage is shown as it is
+        return str(value)
     try:
         return f"{moment.astimezone():%Y-%m-%d %H:%M}"
     except (OverflowError, ValueError):  # at the end of time some zones are beyond it
@@ -177,7 +180,7 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 
 def number(value: int | None) -> str:
     """Return a count with thousands separated, nothing for an unknown one."""
-    return "" if value is None else f"{value:,}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)  # damage may be a text
 
 
 # Rows

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from llmsess import snapshots
 from llmsess.cli import conversation, output, replying, table
 from llmsess.cli.output import Row, counted, money, number, style
-from llmsess.cli.replying import Display
 from llmsess.models import Message, Session
 from llmsess.snapshots import Replayed, ReplayPlan
 from llmsess.texts import one_line
@@ -28,30 +27,52 @@ def question(plan: ReplayPlan) -> str:
     return f"Send {counted(len(plan.turns), 'prompt')} again"
 
 
-def show(plan: ReplayPlan, title: str | None, display: Display) -> None:
-    """Send the prompts of a plan and show their answers, as they come."""
+def plan_json(plan: ReplayPlan) -> Row:
+    """Return a plan as the object that `snapshot replay --dry-run --json` has."""
+    return {
+        "prompts": [turn.prompt.content for turn in plan.turns],
+        "models": plan.models,
+        "input_tokens": plan.input_tokens,
+        "output_tokens": plan.output_tokens,
+        "cost_usd": output.cost_usd(plan.cost, plan.unpriced),
+        "unpriced_messages": plan.unpriced,
+    }
+
+
+def show(plan: ReplayPlan, title: str | None, format: str | None) -> None:
+    """Send the prompts of a plan and show their answers, as they come; those before an error too."""
+    branches: list[Session] = []
     done: list[Replayed] = []
-    for turn in snapshots.stream_replay(plan, title=title, on_branch=_show_branch, on_wait=replying.waiting):
-        done.append(turn)
-        if not display.as_json:
-            output.out(_turn_text(turn), newline=False)
-    costs = [turn.new.cost for turn in done]
-    spent, unpriced = sum(cost or 0 for cost in costs), sum(cost is None for cost in costs)
-    if display.as_json:
-        output.show_json(_json(done) | {"cost_usd": output.cost_usd(spent, unpriced), "unpriced_messages": unpriced})
-    else:
-        output.notice(f"{counted(len(done), 'answer')}, {money(spent, unpriced)}")
+
+    def begun(branch: Session) -> None:
+        branches.append(branch)
+        output.notice(f"On a new branch: llmsess show {branch.uuid[: conversation.SHORT_ID]}", dim=True)
+
+    try:
+        for turn in snapshots.stream_replay(plan, title=title, on_branch=begun, on_wait=replying.waiting):
+            done.append(turn)
+            if format is None:
+                output.out(_turn_text(turn), newline=False)
+    finally:
+        costs = [turn.new.cost for turn in done]
+        spent, unpriced = sum(cost or 0 for cost in costs), sum(cost is None for cost in costs)
+        if format == "json":
+            figures = {"cost_usd": output.cost_usd(spent, unpriced), "unpriced_messages": unpriced}
+            output.show_json({"session_id": branches[0].uuid if branches else None, "turns": _json(done), **figures})
+        elif format is not None:
+            output.show_rows([_brief(turn) for turn in done], format)
+        else:
+            output.notice(f"{len(done)} of {counted(len(plan.turns), 'answer')}, {money(spent, unpriced) or '$0'}")
 
 
-def _show_branch(branch: Session) -> None:
-    output.notice(f"On a new branch: llmsess show {branch.uuid[: conversation.SHORT_ID]}", dim=True)
+def _brief(turn: Replayed) -> Row:
+    return {"prompt": turn.prompt.content, "old": turn.old and turn.old.content, "new": turn.new.content}
 
 
-def _json(done: Sequence[Replayed]) -> Row:
-    turns = [
+def _json(done: Sequence[Replayed]) -> list[Row]:
+    return [
         {"prompt": turn.prompt.content, "old": _answer_json(turn.old), "new": _answer_json(turn.new)} for turn in done
     ]
-    return {"session_id": done[0].session.uuid, "turns": turns}
 
 
 def _answer_json(message: Message | None) -> Row | None:

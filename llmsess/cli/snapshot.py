@@ -41,7 +41,9 @@ def snapshot_argument(command: Any) -> Any:
 @session_argument
 @click.argument("name", required=False)
 @click.option("--name", "-n", "named", help="The name, once in a session; the same as the argument.")
-@click.option("--type", "type_", default="manual", show_default=True, help="manual, checkpoint, auto_save.")
+@click.option(
+    "--type", "type_", default="manual", show_default=True, help="manual, checkpoint, auto_save or pre_restore."
+)
 @format_options
 @database
 def create(reference: str, name: str | None, named: str | None, type_: str, format_: str | None, as_json: bool) -> None:
@@ -52,6 +54,8 @@ def create(reference: str, name: str | None, named: str | None, type_: str, form
       llmsess snapshot create @last
       llmsess snapshot create @last "before the refactoring"
     """
+    if name is not None and named is not None:
+        raise InvalidInput("the name is given twice")
     made = snapshots.create(reference, name=name if named is None else named, type=type_)
     output.show_fields(changes.snapshot_json(made), chosen_format(format_, as_json), changes.snapshot_line)
 
@@ -148,7 +152,8 @@ def restore(
       llmsess snapshot restore 3f9c --in-place
       llmsess snapshot restore --session @last --in-place
     """
-    restored = snapshots.restore(_chosen(reference, damaged), in_place=in_place, title=title)
+    found = _chosen(reference, damaged)
+    restored = snapshots.restore(found, in_place=in_place, title=title)
     chosen = chosen_format(format_, as_json)
     summary = sessions.summaries([restored.session.id])[0]
     before = restored.before.uuid if restored.before is not None else None
@@ -169,6 +174,7 @@ def _chosen(reference: str | None, damaged: str | None) -> str | SessionSnapshot
     found = snapshots.last_whole(damaged)
     if found is None:
         raise NotFound("whole snapshot", damaged, hint=f"llmsess snapshot list {damaged}")
+    output.notice(f"The last whole snapshot: {changes.removed_line(snapshots.summaries([found.id])[0])}")
     return found
 
 
@@ -197,10 +203,12 @@ def replay(
     from llmsess.cli import replays, sending
 
     plan = snapshots.plan_replay(reference, everything=everything, **sending.request(given))
+    chosen = chosen_format(format_, as_json)
     output.notice(replays.plan_words(plan))
-    if confirmed(replays.question(plan), yes=yes, dry_run=dry_run):
-        display = sending.display(given, as_json=chosen_format(format_, as_json) == "json")
-        replays.show(plan, title, display)
+    if dry_run and chosen == "json":
+        output.show_json(replays.plan_json(plan))
+    elif confirmed(replays.question(plan), yes=yes, dry_run=dry_run):
+        replays.show(plan, title, None if chosen in ("table", "plain") else chosen)
 
 
 @snapshot.command()

@@ -17,10 +17,10 @@ MODEL = """(
 )"""
 SETTINGS = {  # the column of a session: (its key in a snapshot's state, its old value)
     "model_id": ("model", MODEL),
-    "system_prompt": ("system_prompt", "OLD.system_prompt"),
+    "system_prompt": ("system_prompt", "CAST(OLD.system_prompt AS TEXT)"),
     "temperature": ("temperature", "OLD.temperature"),
     "max_tokens": ("max_tokens", "OLD.max_tokens"),
-    "parameters": ("parameters", "json(OLD.parameters)"),
+    "parameters": ("parameters", "iif(json_valid(OLD.parameters), json(OLD.parameters), NULL)"),
 }
 
 
@@ -30,7 +30,7 @@ def up(migrator: Any, db: Any) -> None:
     keeping = "".join(
         f"""
         UPDATE session_snapshots SET session_state = json_insert(coalesce(session_state, '{{}}'), '$.{key}', {old})
-        WHERE session_id = NEW.id AND OLD.{column} IS NOT NEW.{column};"""
+        WHERE session_id = NEW.id AND OLD.{column} IS NOT NEW.{column} AND coalesce(json_valid(session_state), 1);"""
         for column, (key, old) in SETTINGS.items()
     )
     db.execute_sql(
