@@ -213,8 +213,9 @@ def test_a_killed_upgrade_leaves_a_whole_schema_and_a_copy(path: Path, tmp_path:
         assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         raw.close()
         assert [copy.suffix for copy in copies.iterdir()] != [] and version in range(1, db.SCHEMA_VERSION + 1)
-        again = process("show", "Talk")
-        assert again.status == 0 and "hello" in again.out, times
+        if times % 3 == 0 or version not in ends:
+            again = process("show", "Talk")
+            assert again.status == 0 and "hello" in again.out, times
         ends.add(version)
         done += 1
     assert done > 20 and ends == set(range(1, db.SCHEMA_VERSION + 1))

@@ -75,6 +75,10 @@ def test_a_replay_goes_as_the_turns_went(talk: Session, server: ChatServer) -> N
     assert (second["model"], second.get("seed"), second["top_p"]) == ("echo", None, 0.5)
 
 
+def test_a_replay_has_the_title_it_is_given(talk: Session) -> None:
+    assert snapshots.replay("two", title=" Again ")[0].session.title == "Again"
+
+
 def test_attachments_instructions_and_unanswered_prompts_go_along(server: ChatServer, tmp_path: Path) -> None:
     picture = tmp_path / "dot.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 20)
@@ -151,7 +155,15 @@ def test_the_command_shows_old_and_new_and_asks_first(run: Command, talk: Sessio
     ]
     assert sessions_titles(run) == ["Talk (replay)", "Talk (replay)", "Talk"]
     failed = run("snapshot", "replay", "one", "-m", "openai/401", "--yes")
-    assert failed.status == 4 and "On a new branch" in failed.err
+    assert failed.status == 4 and "On a new branch" in failed.err and "0 of 2 answers" in failed.err
+    part = run("snapshot", "replay", "one", "-m", "openai/busy-9-429", "--retries", "0", "--yes", "--json")
+    assert (part.status, json.loads(part.out)["turns"]) == (4, [])
+    plan = json.loads(run("snapshot", "replay", "one", "--dry-run", "--json").out)
+    assert (plan["prompts"], plan["models"], plan["unpriced_messages"]) == (["two", "three"], ["openai/echo"], 2)
+    rows = run("snapshot", "replay", "one", "--yes", "--format", "jsonl").out.splitlines()
+    assert [json.loads(row) for row in rows] == [
+        {"prompt": word, "old": word, "new": word} for word in ("two", "three")
+    ]
 
 
 def sessions_titles(run: Command) -> list[str]:

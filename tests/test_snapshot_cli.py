@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from llmsess import db, salvaging, sessions, snapshots
+from llmsess.models import Session
 from tests.conftest import Command
 from tests.terminals import CTRL_D, ENTER, PATIENCE_S
 
@@ -36,7 +37,13 @@ def test_create_shows_the_snapshot(run: Command, talk: str) -> None:
     again = run("snapshot", "create", talk, "now")
     assert (again.status, again.err.count("\n")) == (1, 1)
     assert "llmsess snapshot delete" in again.err
-    for args, status in ((["nobody"], 3), ([talk, "--type", "weekly"], 2), ([talk, " "], 2), ([], 2)):
+    for args, status in (
+        (["Talk", "a", "--name", "b"], 2),
+        (["nobody"], 3),
+        ([talk, "--type", "weekly"], 2),
+        ([talk, " "], 2),
+        ([], 2),
+    ):
         assert run("snapshot", "create", *args).status == status
 
 
@@ -72,6 +79,17 @@ def test_list_show_and_diff(run: Command, talk: str) -> None:
     run("session", "edit", prompt, "two and a half")
     edited = run("snapshot", "diff", "@last").out
     assert "two{+ and a half+}" in edited
+
+
+def test_the_text_of_a_diff_has_every_setting(run: Command, path: Path) -> None:
+    prompt = "word " * 100
+    run("session", "create", "Set", "-m", "echo/echo", "--temperature", "0.7", "-s", prompt + "old")
+    run("snapshot", "create", "Set", "before")
+    db.connect(path)
+    Session.update(temperature=0.0, max_tokens=0, system_prompt=prompt + "new").execute()
+    db.database.close()
+    text = run("snapshot", "diff", "before").out
+    assert "- 0.7\n+ 0.0\n" in text and "max tokens\n+ 0\n" in text and "[- old-]{+ new+}" in text
 
 
 def test_restore_says_how_it_is_undone(run: Command, talk: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llmsess import chat, db, errors, maintenance, sessions, snapshots, tree
+from llmsess import catalog, chat, db, errors, maintenance, sessions, snapshots, tree
 from llmsess.models import Message, Session, SessionSnapshot
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -73,7 +73,35 @@ def test_a_name_is_one_snapshot_of_its_session(talk: Session) -> None:
     assert snapshots.count() == 2
 
 
-@pytest.mark.parametrize("given", [{"name": ""}, {"name": " \n"}, {"name": "x" * 201}, {"type": "weekly"}, {"name": 5}])
+def test_a_name_means_one_snapshot_however_it_is_typed(talk: Session) -> None:
+    first = snapshots.create(talk, name='"two   spaces"')
+    assert first.name == "two spaces"
+    for typed in ("two spaces", "two  spaces", "two\tspaces", '"two spaces"'):
+        assert snapshots.get(typed).id == first.id
+    with pytest.raises(errors.Conflict):
+        snapshots.create(talk, name="two\nspaces")
+    composed = snapshots.create(talk, name="caf\u00e9")
+    assert snapshots.get("cafe\u0301").id == composed.id
+    snapshots.create(talk, name=first.uuid[:6])
+    with pytest.raises(errors.Ambiguous, match="in quotes"):
+        snapshots.get(first.uuid[:6])
+    assert snapshots.get(f'"{first.uuid[:6]}"').name == first.uuid[:6]
+    assert snapshots.get(first.uuid).id == first.id
+    assert snapshots.create(talk, name="\x1b[31mred").name == "red"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": "@last"},
+        {"name": "\u200b"},
+        {"name": ""},
+        {"name": " \n"},
+        {"name": "x" * 201},
+        {"type": "weekly"},
+        {"name": 5},
+    ],
+)
 def test_what_no_snapshot_can_be_is_refused(talk: Session, given: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidInput):
         snapshots.create(talk, **given)
@@ -195,6 +223,26 @@ def test_diff_of_texts_without_spaces_and_of_long_ones_ends(talk: Session) -> No
         assert "".join(text for kind, text in words if kind != "removed") == new
 
 
+def test_diff_of_long_texts_that_were_reordered_ends(talk: Session) -> None:
+    lines = [f"line {i}\n" for i in range(30_000)]
+    first = sessions.append(talk, "user", "".join(lines))
+    made = snapshots.create(talk)
+    sessions.edit(first, "".join(reversed(lines)), session=talk)
+    began = time.monotonic()
+    words = snapshots.diff(made).changes[0].words
+    assert words is not None and time.monotonic() - began < 10, "a limit against hanging, no measure of speed"
+
+
+def test_a_model_that_only_a_snapshot_names_is_kept(talk: Session) -> None:
+    catalog.add_model("lab/x", base_url="http://localhost:1/v1")
+    session = sessions.create("Lab", model="lab/x")
+    made = snapshots.create(session)
+    Session.update(model=catalog.get_model("echo/echo").id).where(Session.id == session.id).execute()
+    assert catalog.remove_model("lab/x") is False
+    restored = snapshots.restore(made).session
+    assert restored.model is not None and restored.model.base_url == "http://localhost:1/v1"
+
+
 def test_diff_backwards_and_of_the_same(talk: Session) -> None:
     later = snapshots.create(talk)
     assert [change.kind for change in snapshots.diff(later, "after one").changes] == ["removed", "removed"]
@@ -266,10 +314,12 @@ def test_restore_takes_a_title_only_for_a_branch(talk: Session) -> None:
 
 
 def test_restore_while_a_reply_comes_keeps_the_reply_for_the_undo(talk: Session) -> None:
-    turn = chat.stream(talk, "three four")
+    turn = chat.stream(talk, "three four", model="echo/other")
     next(turn)
     restored = snapshots.restore("after one", in_place=True)
     list(turn)
+    assert snapshots.diff("after one").settings == {}, "its end changes nothing of where the session is now"
+    assert sessions.get(talk).status == "active"
     assert said(sessions.path(talk)) == ["one", "one"]
     assert restored.before is not None
     snapshots.restore(restored.before, in_place=True)

@@ -202,5 +202,5 @@ def _ancestors(head: int | None) -> set[int]:
 def test_snapshots_show_what_they_showed_after_any_mix_of_deeds(template: Path) -> None:
     Conversations.template = template
     machine = Conversations.TestCase
-    machine.settings = settings(max_examples=25 * FUZZ, stateful_step_count=40, deadline=None)
+    machine.settings = settings(max_examples=20 * FUZZ, stateful_step_count=40, deadline=None)
     machine().runTest()
