@@ -88,13 +88,14 @@ class Autosave:
         state = self._state(session)
         if state == self.seen:
             return None
+        made = None
         with database.atomic():
             newest = database.execute_sql(_NEWEST, (session.id,)).fetchone()
             if newest != (state[0], None):  # else there is one of just this
-                self.latest = marking.mark(session.id, None, "auto_save")
+                made = marking.mark(session.id, None, "auto_save")
                 pruning.remove([row[0] for row in database.execute_sql(_OLD, (session.id, self.keep)).fetchall()])
-        made, self.seen = newest != (state[0], None), state
-        return self.latest if made else None
+        self.seen, self.latest = state, made or self.latest
+        return made
 
     def _state(self, session: Session) -> Any:
         return database.execute_sql(_STATE, (sessions.id_of(session),)).fetchone()

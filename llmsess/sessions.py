@@ -288,14 +288,13 @@ def close(session: str | Session) -> Session:
 def archive(session: str | Session, archived: bool = True) -> Session:
     """Take the session out of the lists, or with False put it back, and return it."""
     found = get(session)
-    return _change(found, status="archived" if archived else _status_of(found))
+    own = "completed" if found.ended_at is not None else status_at(found.head_id)
+    return _change(found, status="archived" if archived else own)
 
 
-def _status_of(session: Session) -> str:
-    """Return the status that a session has by itself: closed, or as its last message ended."""
-    if session.ended_at is not None:
-        return "completed"
-    ended = message_by_id(session.head_id).status if session.head_id else None
+def status_at(head_id: int | None) -> str:
+    """Return the status of an open session whose last message is that: as this has ended."""
+    ended = message_by_id(head_id).status if head_id else None
     return ended if ended in ("interrupted", "failed") else "active"
 
 

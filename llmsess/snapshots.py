@@ -171,9 +171,12 @@ def _moved(session: Session, snapshot: SessionSnapshot) -> Restored:
     except DamagedConversation:  # there is nothing left to go back to
         before = None
     crashpoints.reach("restore.saved")
-    kept = {"status": "active", "ended_at": None} if session.status != "archived" else {}
+    status = session.status if session.status == "archived" else sessions.status_at(snapshot.head_id)
     moment = max(now(), session.last_activity_at)
-    update_row(Session, session.id, head_id=snapshot.head_id, last_activity_at=moment, **kept, **columns_of(wanted))
+    update_row(
+        Session, session.id, head_id=snapshot.head_id, last_activity_at=moment, status=status, ended_at=None,
+        **columns_of(wanted),
+    )  # fmt: skip
     crashpoints.reach("restore.moved")
     return Restored(sessions.by_id(session.id), True, before)
 

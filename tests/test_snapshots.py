@@ -306,6 +306,11 @@ def test_restore_in_place_opens_a_closed_session_and_leaves_an_archived_one_so(t
     sessions.append(talk, "user", "x")
     sessions.archive(talk)
     assert snapshots.restore("after one", in_place=True).session.status == "archived"
+    sessions.archive(talk, archived=False)
+    sessions.append(talk, "assistant", "half", status="interrupted")
+    made = snapshots.create(talk)
+    sessions.append(talk, "user", "on")
+    assert snapshots.restore(made, in_place=True).session.status == "interrupted"
 
 
 def test_restore_takes_a_title_only_for_a_branch(talk: Session) -> None:
