@@ -15,7 +15,7 @@ from llmsess.models import Message, Session, SessionSnapshot
 
 ALIKE = 0.5  # how much of two texts must be the same for a comparison word by word to help
 MANY_WORDS = 20_000  # of a text: longer ones are compared line by line
-MANY_PAIRS = 25_000_000  # of words or lines: beyond, all between what is common counts as changed
+MANY_PAIRS = 4_000_000  # of words or lines: beyond, all between what is common counts as changed
 _WORD = re.compile(r"\s*(?:[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|[^\w\s])|\s+")
 Words = list[tuple[str, str]]
 
@@ -109,11 +109,13 @@ def words_between(old: str, new: str) -> Words:
 
 
 def _changed(before: list[str], after: list[str]) -> Words:
-    """Return what became of the pieces between a common beginning and a common end."""
+    """Return what became of the pieces between a common beginning and a common end; of many, only of their lines."""
+    if len(before) * len(after) > MANY_PAIRS:
+        before, after = ("".join(pieces).splitlines(keepends=True) for pieces in (before, after))
     if len(before) * len(after) > MANY_PAIRS:
         return [("removed", "".join(before)), ("added", "".join(after))]
     found: Words = []
-    for kind, start, end, first, last in difflib.SequenceMatcher(None, before, after).get_opcodes():
+    for kind, start, end, first, last in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if kind == "equal":
             found.append(("same", "".join(before[start:end])))
         else:

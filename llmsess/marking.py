@@ -36,7 +36,7 @@ def create(session: str | Session, *, name: str | None = None, type: str = "manu
     `type` is manual, checkpoint, auto_save or pre_restore. An empty session has a snapshot of nothing. Raises NotFound,
     InvalidInput, and Conflict where the session has a snapshot of that name.
     """
-    kind, label = door.snapshot_type(type, "type of snapshot"), _label(name)
+    kind, label = door.snapshot_type(type, "type of snapshot"), label_of(name)
     session_id = sessions.id_of(session)
     with database.atomic():
         made = mark(session_id, label, kind)
@@ -87,12 +87,12 @@ def _window(prompt_id: int, metadata: str | None) -> list[str] | None:
         return None
 
 
-def _label(name: str | None) -> str | None:
+def label_of(name: str | None) -> str | None:
     """Return a name as it is stored; raises InvalidInput for one that cannot be typed again."""
     if name is None:
         return None
     label = _plain(door.text(name, "the name of a snapshot"))
-    if len(label) > 2 and label[0] == label[-1] and label[0] in "\"'":
+    if len(label) > 2 and label[0] == label[-1] and label[0] in "\"'" and label[0] not in label[1:-1]:
         label = label[1:-1].strip()
     if not any(character.isprintable() and not character.isspace() for character in label):
         raise InvalidInput("the name of a snapshot cannot be empty")
@@ -132,6 +132,8 @@ def by_id(snapshot_id: int) -> SessionSnapshot:
     row = get_row(SessionSnapshot, snapshot_id)
     if row is None:
         raise NotFound("snapshot", "(deleted)")
+    if get_row(Session, row.session_id) is None:
+        raise DamagedConversation(f"the session of snapshot {str(row.uuid)[:8]} is gone")
     is_odd = not isinstance(row.session_state or {}, dict) or not isinstance(row.context_window or [], list)
     if is_odd or not isinstance(row.sequence_number, int):
         raise DamagedConversation(f"snapshot {row.uuid[:8]} cannot be read")
@@ -145,10 +147,11 @@ def settings(snapshot: str | SessionSnapshot) -> Settings:
     """
     found = get(snapshot)
     state = {name: value for name, value in (found.session_state or {}).items() if name in SETTINGS}
-    for name, value in state.items():
+    then = settings_of(sessions.by_id(found.session_id)) | state
+    for name, value in then.items():
         if value is not None and not isinstance(value, SETTINGS[name]):
             raise DamagedConversation(f"the {name} of snapshot {found.uuid[:8]} cannot be read")
-    return settings_of(sessions.by_id(found.session_id)) | state
+    return then
 
 
 def settings_of(session: Session) -> Settings:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from llmsess import owners, texts
 from llmsess.db import database
 from llmsess.errors import NotFound
@@ -10,16 +12,24 @@ from llmsess.rows import update_row
 from llmsess.settling import set_status
 from llmsess.writing import message_by_id
 
-_HELD = "SELECT id, owner, lease_expires_at FROM messages WHERE owner IS NOT NULL"
+_HELD = "SELECT id, owner, lease_expires_at FROM messages WHERE owner IS NOT NULL AND typeof(owner) = 'text'"
 
 
 def recover() -> list[Message]:
     """Turn replies whose process is gone into interrupted ones and return them; a live owner's are never touched."""
     recovered = []
     for row_id, owner, expires in database.execute_sql(_HELD).fetchall():
-        if owners.is_gone(owner, parse_time(expires) if expires else None) and _interrupt(row_id, owner):
+        if owners.is_gone(owner, _time(expires)) and _interrupt(row_id, owner):
             recovered.append(message_by_id(row_id))
     return recovered
+
+
+def _time(text: str | None) -> datetime | None:
+    """Return a stored time, None where there is none, or it is damaged."""
+    try:
+        return parse_time(text) if text else None
+    except (ValueError, TypeError):
+        return None
 
 
 def _interrupt(message_id: int, owner: str) -> bool:

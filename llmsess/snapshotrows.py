@@ -40,15 +40,12 @@ def rows(session_ids: Sequence[int], masked: Callable[[Any], Any]) -> Iterator[R
             try:
                 then = marking.settings(marking.by_id(row_id))
                 writing.check_head(marking.by_id(row_id).head_id)
-            except DamagedConversation:
+                row = row_of(SessionSnapshot, database.execute_sql(_ROW, (row_id,)))
+            except (DamagedConversation, ValueError, TypeError):
                 yield DAMAGED
                 continue
             settings = {name: value for name, value in then.items() if value is not None}
-            yield (
-                {"type": "snapshot"}
-                | masked(row_of(SessionSnapshot, database.execute_sql(_ROW, (row_id,))))
-                | {"settings": masked(settings)}
-            )
+            yield ({"type": "snapshot"} | masked(row) | {"settings": masked(settings)})
 
 
 def enter(values: Row, session_id: int) -> str:
@@ -62,12 +59,20 @@ def enter(values: Row, session_id: int) -> str:
     if there is not None:
         return "duplicate"
     head = _head(values, session_id)
-    name = given.get("name")
-    if name and database.execute_sql(_TAKEN, (session_id, name)).fetchone() is not None:
-        given["name"] = f"{name} ({given['uuid'][:8]})"  # another snapshot of ours has it
+    given["name"] = _free_name(given.get("name"), given["uuid"], session_id)
     state = _state(values.get("settings"), session_id)
     insert_row(SessionSnapshot, **given, session_id=session_id, head_id=head, session_state=state)
     return "imported"
+
+
+def _free_name(name: str | None, uuid: str, session_id: int) -> str | None:
+    """Return the name of a row, or one like it where another snapshot has it; None where nobody could type it."""
+    try:
+        label = marking.label_of(name)
+    except InvalidInput:
+        return None
+    wanted = (label, f"{label} ({uuid[:8]})", f"{label} ({uuid})", None)
+    return next(one for one in wanted if one is None or not database.execute_sql(_TAKEN, (session_id, one)).fetchone())
 
 
 def _head(values: Row, session_id: int) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 from llmsess import sessions
 from llmsess.db import database
 from llmsess.models import Message, Session, SessionSnapshot
+from llmsess.rows import readable
 from llmsess.writing import SELECT, read
 
 
@@ -43,7 +44,7 @@ _FAMILY = f"""
 
 def branches(session: str | Session) -> list[Branch]:
     """Return all messages of a session and of the sessions that share messages with it, as runs between forks."""
-    with database.atomic("DEFERRED"):  # one moment for all of it
+    with database.atomic("DEFERRED"), readable("a part of the tree"):  # one moment for all of it
         return _branches(sessions.get(session))
 
 

@@ -370,6 +370,27 @@ def test_a_snapshot_whose_name_is_taken_comes_under_another(talk: Session, tmp_p
     assert snapshots.get("mine").uuid == ours.uuid
 
 
+def test_names_that_are_taken_or_cannot_be_typed_are_changed(talk: Session, tmp_path: Path) -> None:
+    made = snapshots.create(talk, name="mine")
+    text = written("llmsess")
+    snapshots.delete([made])
+    for taken in ("mine", f"mine ({made.uuid[:8]})"):
+        snapshots.create(talk, name=taken)
+    assert restore(tmp_path, text).totals()["bad"] == 0
+    assert snapshots.get(made.uuid).name == f"mine ({made.uuid})"
+    snapshots.delete([made.uuid])
+    for odd, name in (
+        ("@last", None),
+        ("  sp  ace ", "sp ace"),
+        ("'quoted'", "quoted"),
+        ("e\u0301", "\u00e9"),
+        ("x" * 500, None),
+    ):
+        assert restore(tmp_path, text.replace('"mine"', json.dumps(odd))).totals()["bad"] == 0
+        assert snapshots.get(made.uuid).name == name
+        snapshots.delete([made.uuid])
+
+
 def test_odd_rows_of_snapshots_are_bad(talk: Session, tmp_path: Path) -> None:
     snapshots.create(talk, name="mine")
     rows = [json.loads(row) for row in written("llmsess").splitlines()]

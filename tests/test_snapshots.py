@@ -223,6 +223,16 @@ def test_diff_of_texts_without_spaces_and_of_long_ones_ends(talk: Session) -> No
         assert "".join(text for kind, text in words if kind != "removed") == new
 
 
+def test_diff_of_a_text_that_repeats_its_words_has_only_what_changed(talk: Session) -> None:
+    middle = "the cat sat on the mat and the dog ran to the park " * 40
+    first = sessions.append(talk, "user", f"START {middle}END")
+    made = snapshots.create(talk)
+    sessions.edit(first, f"BEGIN {middle}FINISH", session=talk)
+    words = snapshots.diff(made).changes[0].words
+    assert words is not None
+    assert [text for kind, text in words if kind != "same"] == ["START", "BEGIN", " END", " FINISH"]
+
+
 def test_diff_of_long_texts_that_were_reordered_ends(talk: Session) -> None:
     lines = [f"line {i}\n" for i in range(30_000)]
     first = sessions.append(talk, "user", "".join(lines))

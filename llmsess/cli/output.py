@@ -35,7 +35,7 @@ Row = dict[str, Any]
 
 def columns() -> int:
     """Return how wide the terminal is, 160 characters where there is none."""
-    return shutil.get_terminal_size((160, 50)).columns
+    return shutil.get_terminal_size((160, 50)).columns or 160
 
 
 def is_terminal() -> bool:

@@ -18,8 +18,8 @@ MODEL = """(
 SETTINGS = {  # the column of a session: (its key in a snapshot's state, its old value)
     "model_id": ("model", MODEL),
     "system_prompt": ("system_prompt", "CAST(OLD.system_prompt AS TEXT)"),
-    "temperature": ("temperature", "OLD.temperature"),
-    "max_tokens": ("max_tokens", "OLD.max_tokens"),
+    "temperature": ("temperature", "iif(typeof(OLD.temperature) = 'blob', NULL, OLD.temperature)"),
+    "max_tokens": ("max_tokens", "iif(typeof(OLD.max_tokens) = 'blob', NULL, OLD.max_tokens)"),
     "parameters": ("parameters", "iif(json_valid(OLD.parameters), json(OLD.parameters), NULL)"),
 }
 
