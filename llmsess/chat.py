@@ -32,7 +32,7 @@ from llmsess.settling import Outcome, call_error, keep_aside, reply_fields, sett
 from llmsess.writing import growing, row_of
 
 __all__ = [
-    "Context", "Exchange", "Options", "ask", "check", "choose_model", "context", "last_prompt", "once",
+    "Context", "Exchange", "Options", "ask", "check", "choose_model", "context", "is_prompt", "last_prompt", "once",
     "prepare", "recover", "retry", "route", "sent_with", "stream", "turn_of", "undo",
 ]  # fmt: skip
 
@@ -149,8 +149,12 @@ def sent_with(reply: Message | None) -> dict[str, Any]:
 
 def last_prompt(session: str | Session, at: str | Message | None = None) -> Message | None:
     """Return the last prompt of a person on a path, None where there is none; a repair's prompt is llmsess's own."""
-    said = (message for message in reversed(sessions.path(session, at=at)) if message.role == "user")
-    return next((message for message in said if message.origin != "harness"), None)
+    return next((message for message in reversed(sessions.path(session, at=at)) if is_prompt(message)), None)
+
+
+def is_prompt(message: Message) -> bool:
+    """Return whether a message is what a person asked."""
+    return message.role == "user" and message.origin != "harness"
 
 
 def undo(session: str | Session) -> Message:

@@ -75,7 +75,7 @@ def _planned(found: SessionSnapshot, everything: bool, options: dict[str, Any]) 
     start, turns = before, list(_repetitions(writing.stream_messages(after), options))
     if not turns:
         messages = list(writing.stream_messages(before))
-        first = next((i for i, message in enumerate(messages) if _is_prompt(message)), len(messages))
+        first = next((i for i, message in enumerate(messages) if chat.is_prompt(message)), len(messages))
         start, turns = before[:first], list(_repetitions(messages[first:], options))
     if not turns:
         raise InvalidInput("there is no prompt to send again")
@@ -89,28 +89,24 @@ def _following(snapshot: SessionSnapshot, before: Sequence[int]) -> list[int]:
     return present[len(before) :] if present[: len(before)] == list(before) else []
 
 
-def _is_prompt(message: Message) -> bool:
-    return message.role == "user" and message.origin != "harness"
-
-
 def _repetitions(messages: Iterable[Message], options: dict[str, Any]) -> Iterator[Repetition]:
     """Yield the prompts to send: each that an answer followed, and the last; what was said before one goes with it."""
     waiting: list[Message] = []  # what was said since the last answer
     answer: Message | None = None
     for message in messages:
         if message.role == "assistant":
-            answer = message if any(map(_is_prompt, waiting)) else None  # of several, as an agent's, the last
-        elif _is_prompt(message) or message.role in ("system", "developer"):
+            answer = message if any(map(chat.is_prompt, waiting)) else None  # of several, as an agent's, the last
+        elif chat.is_prompt(message) or message.role in ("system", "developer"):
             if answer is not None:
                 yield _repetition(waiting, answer, options)
                 waiting, answer = [], None
             waiting.append(message)
-    if any(map(_is_prompt, waiting)):
+    if any(map(chat.is_prompt, waiting)):
         yield _repetition(waiting, answer, options)
 
 
 def _repetition(waiting: list[Message], answer: Message | None, options: dict[str, Any]) -> Repetition:
-    prompt = [message for message in waiting if _is_prompt(message)][-1]
+    prompt = [message for message in waiting if chat.is_prompt(message)][-1]
     before = [message for message in waiting if message is not prompt]
     return Repetition(before, prompt, answer, _options(answer, options))
 

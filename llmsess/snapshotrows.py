@@ -38,8 +38,9 @@ def rows(session_ids: Sequence[int], masked: Callable[[Any], Any]) -> Iterator[R
     for session_id in session_ids:
         for (row_id,) in database.execute_sql(_OF, (session_id,)).fetchall():
             try:
-                then = marking.settings(marking.by_id(row_id))
-                writing.check_head(marking.by_id(row_id).head_id)
+                snapshot = marking.by_id(row_id)
+                then = marking.settings(snapshot)
+                writing.check_head(snapshot.head_id)
                 row = row_of(SessionSnapshot, database.execute_sql(_ROW, (row_id,)))
             except (DamagedConversation, ValueError, TypeError):
                 yield DAMAGED
