@@ -2,7 +2,8 @@
 
     python -m benchmarks.run [--sessions N] [--folder .bench] [ROW ...]
 
-Rows: start, turn, stream, import, size, search, list, snapshot. SIZE is the number of sessions, of 10 messages each (default 100,000).
+Rows: start, turn, stream, import, size, search, list, snapshot,
+batch. SIZE is the number of sessions, of 10 messages each (default 100,000).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import data, importing, marking, raw, streaming
+from benchmarks import batching, data, importing, marking, raw, streaming
 from benchmarks.timing import Measured, in_turn, processes_in_turn, report, timed
 from llmsess import chat, search, sessions
 from llmsess.db import connect, database
@@ -196,6 +197,7 @@ ROWS: dict[str, Callable[[Path, int], bool]] = {
     "search": bench_search,
     "list": bench_list,
     "snapshot": bench_snapshot,
+    "batch": batching.bench_batch,
 }
 
 if __name__ == "__main__":

@@ -355,7 +355,7 @@ class Exchange:
         """Commit the end of the turn; where the database cannot take it, keep it in a side file."""
         if owners.me() != self.reply.owner:  # a forked child leaves its parent's reply alone
             return
-        message, call = settled(outcome, recorder, self.way.model)
+        message, call = settled(outcome, recorder.came(), self.way.model)
         if self.overrides:
             message["metadata"] = (message.get("metadata") or {}) | {"sent_with": self.overrides}
         try:

@@ -24,6 +24,25 @@ POINTS = {
         "snapshot.writing",  # inside the transaction that makes one
         "snapshot.written",  # it is committed
     ),
+    "batch": (
+        "batch.staged",  # the rows of the input are checked, nothing is entered
+        "batch.entering",  # inside the transaction that enters them
+        "batch.claimed",  # items are claimed, nothing of them is sent
+        "batch.intending",  # inside the transaction that writes an attempt ahead
+        "batch.intended",  # it is committed, nothing is sent
+        "batch.replied",  # an answer has come, and is not stored
+        "batch.settling",  # inside the transaction that stores it
+        "batch.settled",  # it is committed
+        "batch.refused",  # inside the transaction that stores a refusal, before the pause
+        "batch.renewed",  # leases are renewed
+        "batch.recovering",  # inside the transaction that frees what a lost process held
+        "batch.exporting",  # half of an export is written
+        "batch.importing",  # inside the transaction that stores results of a file
+        "batch.sharded",  # requests for a batch service are written down, and not sent
+        "batch.uploaded",  # their file is at the service
+        "batch.submitted",  # the service has the batch, which is not recorded
+        "batch.fetching",  # between two groups of results
+    ),
     "restore": (
         "restore.saved",  # inside the transaction, after the snapshot of where the session was
         "restore.moved",  # inside it, the head and the settings are the old ones again

@@ -386,9 +386,11 @@ class Call(Base):
     error_kind = TextField(null=True)  # as ProviderError.error_kind; NULL: none
     provider_request_id = TextField(null=True)  # the provider's own; NULL: none sent
     reserved_cost = NanoUsdField(null=True)  # held against a budget while unanswered; NULL: no budget
+    reserved_tokens = BigIntegerField(null=True)  # likewise, of a batch; NULL: none of a batch
 
     class Meta:
         table_name = "calls"
+        indexes = ((("request_sha256",), False),)
 
 
 Call.add_index(Call.index(Call.outcome, where=Call.outcome == "sent"))
@@ -410,13 +412,64 @@ class BatchJob(Base):
     concurrency = IntegerField(null=True)  # requests at a time; NULL: the default
     budget = NanoUsdField(null=True)  # cap on spent + reserved; NULL: none
     on_unknown = TextField(default="hold")  # an unanswered send after a crash: hold, resend
-    total_items = IntegerField(default=0)  # items created
+    total_items = IntegerField(default=0)  # items created; kept by triggers, as the counts by state below
     created_at = UtcDateTimeField(default=now)  # when the row was made
     started_at = UtcDateTimeField(null=True)  # first run; NULL: never run
     ended_at = UtcDateTimeField(null=True)  # all items settled; NULL: not yet
+    project = ForeignKeyField(Project, null=True, on_delete="SET NULL")  # of its sessions; NULL: none
+    project_id: int | None
+    system_prompt = TextField(null=True)  # of every item that has none of its own; NULL: none
+    answer_schema = Json()  # a JSON Schema that each answer must fit; NULL: none
+    retries = IntegerField(null=True)  # of one request, after the first attempt; NULL: the default
+    use_cache = BooleanField(default=False)  # an equal request that was answered before is not sent again
+    allow_unpriced = BooleanField(default=False)  # under a budget in USD, models without a price too
+    budget_tokens = BigIntegerField(null=True)  # cap on tokens spent + reserved; NULL: none
+    budget_requests = BigIntegerField(null=True)  # cap on calls; NULL: none
+    calls = BigIntegerField(default=0)  # requests sent, as in the ledger
+    spent_cost = BigIntegerField(default=0)  # nano-USD of answers
+    reserved_cost = BigIntegerField(default=0)  # nano-USD of what is sent and not answered, or unknown
+    spent_tokens = BigIntegerField(default=0)  # input and output of answers
+    reserved_tokens = BigIntegerField(default=0)  # likewise of what is not answered, or unknown
+    unpriced = BigIntegerField(default=0)  # answers without a price
+    requests_free_at = BigIntegerField(null=True)  # microseconds of the epoch: rpm lets one leave; NULL: now
+    tokens_free_at = BigIntegerField(null=True)  # likewise of tpm
+    paused_until = BigIntegerField(null=True)  # likewise: a server asked to wait
+    error = TextField(null=True)  # why it stopped before its end, one line; NULL: it did not
+    todo = IntegerField(default=0)  # items in that state; so the next seven
+    claimed = IntegerField(default=0)  # held by a process, not sent
+    sent = IntegerField(default=0)  # not answered yet
+    done = IntegerField(default=0)  # answered
+    failed = IntegerField(default=0)  # refused, or the answer is of no use
+    unknown = IntegerField(default=0)  # sent, the answer lost
+    cancelled = IntegerField(default=0)  # by a person
+    skipped = IntegerField(default=0)  # unknown ones that a person gave up
 
     class Meta:
         table_name = "batch_jobs"
+        indexes = ((("created_at", "id"), False),)
+
+
+class BatchShard(Base):
+    """A part of a job at a provider's own batch service."""
+
+    uuid = CharField(32, unique=True, default=new_uuid)  # hex, ours; sent along, so that a lost one is found again
+    job = ForeignKeyField(BatchJob, on_delete="CASCADE")  # of which job
+    job_id: int
+    service = TextField()  # openai, anthropic
+    status = TextField(default="planning")  # planning, planned, created, ended, fetched, failed
+    items = IntegerField(default=0)  # how many requests it has
+    sha256 = CharField(64, null=True)  # of the requests as sent; NULL: not written yet
+    remote_file = TextField(null=True)  # the service's id of the uploaded requests; NULL: none
+    remote_id = TextField(null=True)  # the service's id of the batch; NULL: not known to be made
+    counts = Json()  # the service's own counts, verbatim; NULL: not asked yet
+    error = TextField(null=True)  # what went wrong, one line; NULL: nothing
+    created_at = UtcDateTimeField(default=now)  # when the row was made
+    submitted_at = UtcDateTimeField(null=True)  # the service took it; NULL: not yet
+    ended_at = UtcDateTimeField(null=True)  # the service was through; NULL: not yet
+    fetched_at = UtcDateTimeField(null=True)  # the results are stored; NULL: not yet
+
+    class Meta:
+        table_name = "batch_shards"
 
 
 class BatchItem(Base):
@@ -436,10 +489,13 @@ class BatchItem(Base):
     result = ForeignKeyField(Message, null=True, on_delete="SET NULL")  # the reply; NULL: none yet
     result_id: int | None
     error = TextField(null=True)  # what went wrong, one line; NULL: nothing
+    error_kind = TextField(null=True)  # as ProviderError.error_kind, or input, schema, expired; NULL: nothing
+    shard = ForeignKeyField(BatchShard, null=True, on_delete="SET NULL")  # at a batch service; NULL: not there
+    shard_id: int | None
 
     class Meta:
         table_name = "batch_items"
-        indexes = ((("job", "item_key"), True), (("job", "status", "position"), False))
+        indexes = ((("job", "item_key"), True), (("job", "status", "position"), False), (("job", "position"), True))
 
 
 class ComparisonGroup(Base):
@@ -712,7 +768,7 @@ class MessageIndex(FTS5Model):
 
 TABLES: tuple[type[Model], ...] = (
     Project, LanguageModel, ModelAlias, Template, Session, Setting, SessionTag, Message, Text, Blob, MessageBlob, Call,
-    BatchJob, BatchItem,
+    BatchJob, BatchShard, BatchItem,
     ComparisonGroup, ComparisonSession, ComparisonResult, ComparisonVote, Workflow, WorkflowExecution, WorkflowStep,
     PerformanceMetric, SessionSnapshot, Annotation, ImportSource, ImportRecord,
 )  # fmt: skip

@@ -44,14 +44,18 @@ def lease() -> datetime:
 
 def started(pid: int) -> str | None:
     """Return when the process started, as an opaque text, None if there is no such process."""
-    stat = Path(f"/proc/{pid}/stat")
     if not Path("/proc/self/stat").exists():
         return _started_elsewhere(pid)
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in "ZX" else f"{_boot()}-{fields[19]}"
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Return what Linux says of a process, from its state on, None where there is no such process."""
     try:
-        fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in "ZX" else f"{_boot()}-{fields[19]}"
 
 
 @functools.cache
@@ -79,6 +83,29 @@ def is_gone(owner: str, lease_expires_at: datetime | None) -> bool:
     if host != _host():
         return lease_expires_at is None or lease_expires_at < now()
     return started(int(pid)) != start
+
+
+def has_let_go(owner: str, lease_expires_at: datetime | None) -> bool:
+    """Return whether an owner is gone, or is a stopped process whose lease has run out.
+
+    What is taken from a stopped one must be fenced: it may go on.
+    """
+    if is_gone(owner, lease_expires_at):
+        return True
+    expired = lease_expires_at is None or lease_expires_at < now()
+    return expired and _is_stopped(int(owner.split("/")[-2]))
+
+
+def _is_stopped(pid: int) -> bool:
+    if Path("/proc/self/stat").exists():
+        fields = _stat(pid)
+        return fields is not None and fields[0] in "Tt"
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def any_held() -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,17 @@ from llmsess.rows import update_owned
 FLUSH_S = 1.0  # a partial reply is committed at least this often,
 FLUSH_BYTES = 2048  # or after so much of it
 FLUSH_SHARE = 8  # or, where it is long, after this fraction of it: rewriting it each 2 KiB would be quadratic
+
+
+@dataclass(frozen=True)
+class Came:
+    """What came of a reply, clean, and when: whole and to the first piece (None: it did not come in pieces)."""
+
+    latency_ms: int
+    ttft_ms: int | None = None
+    first_token_at: datetime | None = None
+    text: str = ""
+    reasoning: str = ""
 
 
 class Recorder:
@@ -94,6 +106,10 @@ class Recorder:
 
     def elapsed_ms(self) -> int:
         return round((time.monotonic() - self.began) * 1000)
+
+    def came(self) -> Came:
+        """Return what has come, as it is settled."""
+        return Came(self.elapsed_ms(), self.ttft_ms, self.first_token_at, self.text(), self.reasoning())
 
 
 class _Keeper:

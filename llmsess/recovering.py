@@ -19,7 +19,7 @@ def recover() -> list[Message]:
     """Turn replies whose process is gone into interrupted ones and return them; a live owner's are never touched."""
     recovered = []
     for row_id, owner, expires in database.execute_sql(_HELD).fetchall():
-        if owners.is_gone(owner, _time(expires)) and _interrupt(row_id, owner):
+        if owners.is_gone(owner, _time(expires)) and interrupt(row_id, owner):
             recovered.append(message_by_id(row_id))
     return recovered
 
@@ -32,7 +32,8 @@ def _time(text: str | None) -> datetime | None:
         return None
 
 
-def _interrupt(message_id: int, owner: str) -> bool:
+def interrupt(message_id: int, owner: str) -> bool:
+    """Settle the reply that an owner left unfinished; return whether it was still the owner's."""
     with database.atomic():
         try:
             message = message_by_id(message_id)

@@ -36,13 +36,26 @@ OnWait = Callable[[Wait], None]
 
 def pause_s(error: ProviderError, attempt: int) -> float | None:
     """Return how long to wait after a failed attempt, None where it must not be sent again."""
-    unheard = error.error_kind == "connection" and not error.billed
-    if not unheard and (error.http_status not in REFUSED or not error.retryable):
+    if not was_refused(error):
         return None
     if error.retry_after_s:
         return error.retry_after_s if error.retry_after_s <= LONGEST_WAIT_S else None
     longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (attempt - 1))
     return random.uniform(longest / 2, longest)
+
+
+def full_jitter_s(attempt: int, longest_s: float) -> float:
+    """Return a random pause after a failed attempt, up to one that doubles with each, so that many spread out.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    return random.uniform(0, min(longest_s, FIRST_PAUSE_S * 2 ** min(attempt, 30)))
+
+
+def was_refused(error: ProviderError) -> bool:
+    """Return whether a request was surely not taken, and may be later: sending it again costs nothing twice."""
+    unheard = error.error_kind == "connection" and not error.billed
+    return unheard or (error.http_status in REFUSED and error.retryable)
 
 
 def answers(send: Callable[[int], Iterable[Delta | Reply]], retries: int, refused: OnWait) -> Generator[Delta | Reply]:

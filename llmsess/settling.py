@@ -18,7 +18,7 @@ from llmsess.errors import Conflict, InvalidInput, LostReply, NotFound, Provider
 from llmsess.models import Call, LanguageModel, Message, dump_json, now, time_text
 from llmsess.prices import Usage
 from llmsess.providers import Reply
-from llmsess.recording import Recorder
+from llmsess.recording import Came
 from llmsess.rows import update_row
 from llmsess.writing import message_by_id
 
@@ -34,27 +34,27 @@ class Outcome:
     note: str | None = None
 
 
-def settled(outcome: Outcome, recorder: Recorder, model: LanguageModel) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the final fields of the message and of its call."""
+def settled(outcome: Outcome, came: Came, model: LanguageModel) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the final fields of the message and of its call, from how a turn ended and what came of the reply."""
     moment = now()
     message: dict[str, Any] = {
         "status": outcome.status,
         "owner": None,
         "lease_expires_at": None,
         "completed_at": moment,
-        "latency_ms": recorder.elapsed_ms(),
-        "ttft_ms": recorder.ttft_ms,
+        "latency_ms": came.latency_ms,
+        "ttft_ms": came.ttft_ms,
         "error": outcome.note,
     }
     call: dict[str, Any] = {
-        "outcome": outcome.call, "ended_at": moment, "first_token_at": recorder.first_token_at, "error_kind": None,
+        "outcome": outcome.call, "ended_at": moment, "first_token_at": came.first_token_at, "error_kind": None,
     }  # fmt: skip
     reply, error = outcome.reply, outcome.error
     if reply is not None:
         message |= reply_fields(reply, model, moment)
         call |= {"http_status": reply.http_status, "provider_request_id": reply.request_id}
     else:
-        message |= {"content": recorder.text(), "reasoning": recorder.reasoning() or None}
+        message |= {"content": came.text, "reasoning": came.reasoning or None}
     if error is not None:
         message["error"] = texts.clean(error.message)
         call |= call_error(error)

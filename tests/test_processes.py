@@ -53,6 +53,7 @@ def test_eight_processes_make_one_file_and_one_line(tmp_path: Path) -> None:
         ("0002_templates",),
         ("0003_imports",),
         ("0004_snapshots",),
+        ("0005_batches",),
     ]
     messages = sessions.path("shared")
     assert len(messages) == 1600

@@ -229,7 +229,13 @@ def openai_model(model: str | None) -> str | None:
 
 
 def packed(message: dict[str, Any]) -> Packed:
-    """Return a message's content with its tool calls, or what a tool answered."""
+    """Return a message's content with its tool calls, or what a tool answered, packed."""
+    blocks = blocks_of(message)
+    return pack(blocks) if blocks else Packed()
+
+
+def blocks_of(message: dict[str, Any]) -> list[Any]:
+    """Return a message's content with its tool calls, or what a tool answered, as blocks."""
     content = message.get("content")
     if content is None or isinstance(content, str):
         blocks: list[Any] = [{"type": "text", "text": content}] if content else []
@@ -237,13 +243,13 @@ def packed(message: dict[str, Any]) -> Packed:
         blocks = content if isinstance(content, list) else [content]
     if ROLES[message["role"]] == "tool":
         result = {"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": content}
-        return pack([result | ({"name": message["name"]} if message.get("name") else {})])
+        return [result | ({"name": message["name"]} if message.get("name") else {})]
     calls = message.get("tool_calls") if isinstance(message.get("tool_calls"), list) else []
     if isinstance(message.get("function_call"), dict):
         calls = [*(calls or []), {"type": "function", "function": message["function_call"]}]
     if message.get("refusal"):
         blocks = [*blocks, {"type": "refusal", "refusal": message["refusal"]}]
-    return pack([*blocks, *(calls or [])]) if blocks or calls else Packed()
+    return [*blocks, *(calls or [])]
 
 
 def _extra(message: dict[str, Any]) -> dict[str, Any] | None:

@@ -96,7 +96,7 @@ def _index(index: Any, calls: Mapping[int, Any]) -> int:
 
 
 class Anthropic(SdkProvider):
-    name = "anthropic"
+    name = dialect = "anthropic"
     sdk_name, client_name = "anthropic", "Anthropic"
     building = Answer
     request_id_header = "request-id"
@@ -105,6 +105,9 @@ class Anthropic(SdkProvider):
 
     def endpoint(self, client: Any) -> Any:
         return client.messages
+
+    def most_output_tokens(self, request: Request) -> int | None:
+        return super().most_output_tokens(request) or MAX_TOKENS
 
     def opened(self, client: Any, body: dict[str, Any]) -> Any:
         if "output_config" in body:  # the API takes only part of JSON Schema; the SDK writes the rest as description

@@ -8,6 +8,7 @@ tests/test_providers.py tells whether it is right.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -94,9 +95,13 @@ class Reply:
 
 
 class Provider(ABC):
-    """One back end. `key_env` names the environment variable of its key, None where it needs none."""
+    """One back end. `key_env` names the environment variable of its key, None where it needs none.
+
+    `dialect` is whose API it speaks, openai or anthropic, so that requests written for that can go as they stand.
+    """
 
     name: str
+    dialect: str | None = None
     key_env: str | None = None
     base_url: str | None = None
 
@@ -106,6 +111,19 @@ class Provider(ABC):
     def count_tokens(self, request: Request) -> int | None:
         """Return exactly how many tokens the request has, None where only the server knows; send nothing."""
         return None
+
+    def most_output_tokens(self, request: Request) -> int | None:
+        """Return how many tokens the answer can have, None where nobody says."""
+        limits = (
+            request.max_tokens,
+            *(request.parameters.get(name) for name in ("max_tokens", "max_completion_tokens")),
+        )
+        return next((limit for limit in limits if isinstance(limit, int)), None)
+
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Keep connections open from one request to the next within a block; several threads may send in it."""
+        yield
 
     def answer(self, request: Request) -> Generator[Delta | Reply]:
         """Send the request and yield its deltas and one Reply that can be stored; raises ProviderError.

@@ -15,11 +15,16 @@ def count_words(*texts: str | None) -> int:
     return sum(len(text.split()) for text in texts if text)
 
 
+def prompt_of(request: Request) -> str:
+    """Return the last prompt of a request, "" where it has none."""
+    return next((turn.content for turn in reversed(request.turns) if turn.role == "user"), "")
+
+
 class Echo(Provider):
     name = "echo"
 
     def send(self, request: Request) -> Iterator[Delta | Reply]:
-        prompt = next((turn.content for turn in reversed(request.turns) if turn.role == "user"), "")
+        prompt = prompt_of(request)
         if request.stream:
             words = re.findall(r"\s*\S+\s*", prompt) or [prompt]
             step = 1 + len(words) // PIECES
@@ -35,6 +40,9 @@ class Echo(Provider):
             usage={"input_tokens": sent, "output_tokens": answered},
             model=request.model,
         )
+
+    def most_output_tokens(self, request: Request) -> int:
+        return count_words(prompt_of(request))
 
     def count_tokens(self, request: Request) -> int:
         return count_words(request.system, *(turn.content for turn in request.turns))

@@ -83,7 +83,7 @@ class Completion(Building):
 
 
 class OpenAI(SdkProvider):
-    name = "openai"
+    name = dialect = "openai"
     sdk_name, client_name = "openai", "OpenAI"
     building = Completion
     url_env = "OPENAI_BASE_URL"

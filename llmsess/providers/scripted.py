@@ -59,6 +59,14 @@ class Scripted(Provider):
             raise failure(error, billed=True)
         yield reply(answer, request, content, reasoning)
 
+    def most_output_tokens(self, request: Request) -> int:
+        path = script_of(request)
+        try:
+            answer = choose(load(path), request, path)
+        except ProviderError:
+            return 0
+        return int(reply(answer, request, answer.get("content", ""), answer.get("reasoning")).output_tokens or 0)
+
     def count_tokens(self, request: Request) -> int:
         return count_words(request.system, *(turn.content for turn in request.turns))
 

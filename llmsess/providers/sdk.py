@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import math
 import os
+import threading
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ from llmsess.texts import clean
 
 ARGUMENTS = ("model", "messages", "max_tokens", "stream")
 NO_KEY = "none"  # an SDK insists on one; local servers ignore it
+IDLE_S = 2.0  # that a connection is kept without a request
 CONNECT_S = 10.0  # a server that takes longer to take a connection is not there
 KINDS = {400: "bad_request", 401: "auth", 402: "quota", 403: "auth", 404: "not_found", 408: "timeout",
          413: "context_length", 422: "bad_request", 429: "rate_limit", 503: "overloaded", 504: "timeout",
@@ -46,6 +48,8 @@ class SdkProvider(Provider):
     def __init__(self) -> None:
         if importlib.util.find_spec(self.sdk_name) is None:
             raise MissingExtra(f"the {self.sdk_name} SDK", "providers")
+        self.lock = threading.Lock()
+        self.kept: dict[tuple[str | None, str | None, float], Any] | None = None  # clients that stay open
 
     @functools.cached_property
     def sdk(self) -> Any:
@@ -62,8 +66,16 @@ class SdkProvider(Provider):
             api_key=api_key or NO_KEY,
             max_retries=0,
             timeout=self.sdk.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
-            http_client=self.sdk.DefaultHttpxClient(follow_redirects=False),
+            http_client=self.sdk.DefaultHttpxClient(follow_redirects=False, limits=self.connections()),
         )
+
+    def connections(self) -> Any:
+        """Return the SDK's limits of connections, an idle one dropped before a server would, which is after 5 s."""
+        usual = self.sdk.DEFAULT_CONNECTION_LIMITS
+        return type(usual)(
+            max_connections=usual.max_connections, max_keepalive_connections=usual.max_keepalive_connections,
+            keepalive_expiry=IDLE_S,
+        )  # fmt: skip
 
     def url(self, base_url: str | None = None) -> str:
         """Return where the server is; raises InvalidInput for what is no address, or has a password in it."""
@@ -111,11 +123,33 @@ class SdkProvider(Provider):
     def model_pages(self, client: Any) -> Any:
         """Return the context manager of the SDK's raw response that lists the models."""
 
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[None]:
+        if self.kept is not None:  # in an outer block, whose end closes them
+            yield
+            return
+        self.kept = {}
+        try:
+            yield
+        finally:
+            clients, self.kept = list(self.kept.values()), None
+            for client in clients:
+                client.close()
+
+    @contextlib.contextmanager
+    def lent(self, request: Request) -> Iterator[Any]:
+        """Return a client for a request: the one that is kept open, else a new one that is closed after it."""
+        kept, key = self.kept, (request.base_url, request.api_key, request.timeout_s)
+        if kept is None:
+            with self.client(*key) as client:
+                yield client
+            return
+        with self.lock:
+            client = kept[key] = kept.get(key) or self.client(*key)
+        yield client
+
     def send(self, request: Request) -> Iterator[Delta | Reply]:
-        with (
-            self.client(request.base_url, request.api_key, request.timeout_s) as client,
-            contextlib.ExitStack() as stack,
-        ):
+        with self.lent(request) as client, contextlib.ExitStack() as stack:
             with self.guarded(answered=False):
                 response = stack.enter_context(self.opened(client, self.body(request)))
             yield from self.read(response, request.timeout_s)

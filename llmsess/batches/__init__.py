@@ -1,0 +1,280 @@
+"""Batches: many prompts, one definition, each answered once; planned, run by any number of processes, resumed.
+
+    job = batches.create("names", ["Name a cat.", "Name a dog."], model="openai/gpt-5-mini", budget_usd=1)
+    report = batches.run(job)
+    for item in batches.items(job): print(item.key, item.status, item.content)
+
+Exactly one result is recorded for an item; a recorded item is never sent again; every request is committed to the
+ledger `calls` before it leaves. What a crash leaves unanswered is `unknown`: held until `resolve()`, or, with
+on_unknown="resend", sent again. The parts: `inputs` (rows), `planning` (jobs and items), `forming` (a row as a
+request), `claiming`, `storing`, `limiting`, `running` (the engine), `estimating`, `viewing`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from llmsess import door, prices
+from llmsess.batches import claiming, planning
+from llmsess.batches.estimating import Estimate, estimate
+from llmsess.batches.inputs import Inputs, Row, stored
+from llmsess.batches.planning import Added
+from llmsess.batches.running import OnItem, Run, begin
+from llmsess.batches.storing import Settled
+from llmsess.batches.viewing import Item, Page, find, get, item, items
+from llmsess.db import database
+from llmsess.errors import Conflict, InvalidInput, LlmsessError
+from llmsess.models import BatchJob, now, usd
+from llmsess.prices import Usage
+from llmsess.rows import update_row
+
+__all__ = [
+    "Added", "Estimate", "Inputs", "Item", "Page", "Row", "RunReport", "Settled", "Status", "add", "cancel", "create",
+    "delete", "edit", "estimate", "find", "get", "item", "items", "resolve", "retry", "run", "status", "stored",
+]  # fmt: skip
+
+STATES = ("todo", "claimed", "sent", "done", "failed", "unknown", "cancelled", "skipped")
+
+
+# Jobs
+
+
+def create(
+    name: str, inputs: Inputs, *, model: Any = None, template: str | None = None, system: str | None = None,
+    parameters: Mapping[str, Any] | None = None, schema: Any = None, project: str | None = None, key: str | None = None,
+    format: str | None = None, **limits: Any,
+) -> BatchJob:  # fmt: skip
+    """Make a job with an item for each row of the input, and return it; nothing is sent.
+
+    `inputs` is a path (CSV, JSON lines, OpenAI's or Anthropic's batch file, text, a folder, "-"), or texts and
+    mappings. `template` is a text with {{ columns }}, a saved template's name or a file; `key` the column that
+    identifies a row, else its custom_id or its content; `schema` a JSON Schema that each answer must fit. `limits`:
+    concurrency, rpm, tpm, budget_usd, budget_tokens, budget_requests, on_unknown (hold, resend), retries, cache,
+    allow_unpriced. Nothing is made where one row is no request. Raises Conflict for a taken name, InvalidInput,
+    NotFound.
+    """
+    defined = planning.definition(model, template, system, parameters, schema)
+    limited = planning.limits(limits)
+    return planning.create(name, inputs, project=project, key=key, format=format, fields=defined | limited)
+
+
+def add(
+    job: str | BatchJob, inputs: Inputs, *, key: str | None = None, format: str | None = None, **defined: Any
+) -> Added:
+    """Add an item for each row that the job does not have yet, and say how many those were.
+
+    `defined` (model, template, system, parameters, schema) must be the job's own, where given. Raises Conflict for
+    another, and where a known key says something else now, InvalidInput.
+    """
+    found = get(job)
+    planning.check_same(found, planning.definition(**defined))
+    return planning.add(found, inputs, key=key, format=format)
+
+
+def edit(job: str | BatchJob, **limits: Any) -> BatchJob:
+    """Change a job's limits, also while it runs, and return it; 0 takes one away. Raises NotFound, InvalidInput."""
+    with database.atomic():
+        found, changed = get(job), planning.limits(limits)
+        if changed:
+            update_row(BatchJob, found.id, **changed)
+        return get(found.uuid)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a job is: counts by state that add up to `total`, requests sent, nano-USD of answers, and of the budget.
+
+    `reserved` is what may still be billed: requests on their way, and unknown ones. `error` says why it is paused.
+    """
+
+    id: str
+    name: str
+    status: str
+    total: int
+    counts: Mapping[str, int]
+    calls: int
+    cost: int
+    unpriced: int
+    budget: int | None
+    reserved: int
+    tokens: int
+    error: str | None
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Return what the answers cost, None where no price is known."""
+        return usd(self.cost, self.unpriced)
+
+    @property
+    def unsettled(self) -> int:
+        """Return how many items have no end."""
+        return sum(self.counts[state] for state in ("todo", "claimed", "sent", "unknown"))
+
+
+def status(job: str | BatchJob) -> Status:
+    """Return where a job is, after what lost processes held was freed; raises NotFound."""
+    found = get(job)
+    claiming.take_over(found)
+    return _status(get(found.uuid))
+
+
+def _status(job: BatchJob) -> Status:
+    counts = {state: int(getattr(job, state)) for state in STATES}
+    shown = "paused" if job.status == "running" and not counts["claimed"] + counts["sent"] else job.status
+    return Status(
+        job.uuid, job.name, shown, job.total_items, counts, job.calls, job.spent_cost, job.unpriced, job.budget,
+        job.reserved_cost, job.spent_tokens, job.error,
+    )  # fmt: skip
+
+
+# Running
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run ended: `status` is done, some_failed, paused or interrupted; `answered` items got an end in it.
+
+    `reason` says why it is paused, `error` is what stopped it, where something did.
+    """
+
+    status: str
+    job: Status
+    answered: int
+    reason: str | None = None
+    error: LlmsessError | None = field(default=None, compare=False)
+
+
+_active: set[str] = set()
+_lock = threading.Lock()
+
+
+def run(job: str | BatchJob, on_item: OnItem | None = None) -> RunReport:
+    """Send what is to do of a job, and return how that ended; the same call resumes after whatever stopped it.
+
+    Several processes may run one job. `on_item` is told of each item that got an end. What every request would meet (a
+    wrong key, an unknown model, no server), and a budget that is used up, pauses the job. In the main thread Ctrl-C
+    stops it: once after the requests on their way, twice now. Raises NotFound, InvalidInput where a budget in USD is
+    set and the model has no price, UnsavedReply where the database could not take an answer.
+    """
+    found = get(job)
+    _check_priced(found)
+    if found.status == "cancelled":
+        raise Conflict(f'the batch "{found.name}" is cancelled', hint=f"llmsess batch retry {found.name} --cancelled")
+    with _lock:
+        alone = found.uuid not in _active
+        _active.add(found.uuid)
+    try:
+        claiming.take_over(found, mine=alone)
+        begin(found)
+        ended = Run(get(found.uuid), on_item).go()
+    finally:
+        if alone:
+            _active.discard(found.uuid)
+        _close(found)
+    state = _status(get(found.uuid))
+    if ended.interrupted:
+        word = "interrupted"
+    elif ended.reason is not None or state.counts["todo"]:
+        word = "paused"
+    else:
+        word = "some_failed" if state.counts["failed"] or state.counts["unknown"] else "done"
+    if ended.reason is not None:
+        update_row(BatchJob, found.id, error=ended.reason)
+    return RunReport(word, state, ended.answered, ended.reason, ended.error)
+
+
+_CLOSE = """
+    UPDATE batch_jobs SET status = CASE
+        WHEN status = 'cancelled' THEN status WHEN claimed + sent > 0 THEN 'running'
+        WHEN todo + unknown > 0 THEN 'paused' WHEN done = 0 AND failed > 0 THEN 'failed' ELSE 'done' END,
+    ended_at = iif(todo + claimed + sent + unknown = 0, ?, NULL) WHERE id = ?
+"""
+
+
+def _close(job: BatchJob) -> None:
+    """Set how a job stands when nobody works on it in this process any more."""
+    from llmsess.models import time_text
+
+    database.execute_sql(_CLOSE, (time_text(now()), job.id))
+
+
+def _check_priced(job: BatchJob) -> None:
+    """Raise InvalidInput where a budget in USD cannot hold, as nothing is known of the model's price."""
+    if job.budget is None or job.allow_unpriced or job.model is None:
+        return
+    if prices.price(job.model, Usage(1, output_tokens=1)).cost is None:
+        ways = f"llmsess model edit {job.model.reference} sets a price, --allow-unpriced goes without"
+        raise InvalidInput(f"{job.model.reference} has no price, so that a budget in USD cannot hold", hint=ways)
+
+
+# Afterwards
+
+
+def retry(job: str | BatchJob, *, kinds: Iterable[str] = (), keys: Iterable[str] = (), status: str = "failed") -> int:
+    """Put failed items (of these kinds of error, of these keys) back to be sent again; return how many.
+
+    `status` is failed, cancelled or skipped. Raises NotFound, InvalidInput.
+    """
+    if status not in ("failed", "cancelled", "skipped"):
+        raise InvalidInput(f'items that are "{status}" are not retried', hint="failed, cancelled or skipped")
+    found = get(job)
+    with database.atomic():
+        count = _move(found, status, "todo", _any("error_kind", kinds), _any("item_key", keys))
+        if count:
+            update_row(BatchJob, found.id, status="paused", ended_at=None)
+    return count
+
+
+def resolve(job: str | BatchJob, how: str, *, keys: Iterable[str] = ()) -> int:
+    """Decide what becomes of unknown items, whose answers are lost: resend or skip them; return how many.
+
+    An item that is sent again may be billed twice. Raises NotFound, InvalidInput.
+    """
+    if how not in ("resend", "skip"):
+        raise InvalidInput(f'"{how}" is no way to resolve items', hint="resend or skip")
+    found = get(job)
+    claiming.take_over(found)
+    with database.atomic():
+        count = _move(found, "unknown", "todo" if how == "resend" else "skipped", _any("item_key", keys))
+        _close(found)
+    return count
+
+
+def cancel(job: str | BatchJob) -> int:
+    """Cancel what is not sent yet; return how many items. A run of it stops after what is on its way."""
+    found = get(job)
+    claiming.take_over(found)
+    with database.atomic():
+        count = _move(found, "todo", "cancelled") + _move(found, "claimed", "cancelled")
+        update_row(BatchJob, found.id, status="cancelled", ended_at=now())
+    return count
+
+
+def _any(column: str, values: Iterable[str]) -> tuple[str, list[str]]:
+    """Return the SQL condition that a column has one of these values; of none that it may have any."""
+    chosen = [door.text(value, column) for value in door.words(values)]
+    return (f"{column} IN ({', '.join('?' * len(chosen))})", chosen) if chosen else ("1", [])
+
+
+def _move(job: BatchJob, before: str, after: str, *conditions: tuple[str, list[str]]) -> int:
+    wheres = "".join(f" AND {sql}" for sql, _ in conditions)
+    values = [value for _, chosen in conditions for value in chosen]
+    moved = "UPDATE batch_items SET status = ?, lease_owner = NULL, lease_expires_at = NULL"
+    sql = f"{moved} WHERE job_id = ? AND status = ?{wheres}"
+    return int(database.execute_sql(sql, (after, job.id, before, *values)).rowcount)
+
+
+def delete(job: str | BatchJob) -> int:
+    """Delete a job with its items and return how many; their sessions stay. Raises NotFound, Conflict while it runs."""
+    found = get(job)
+    claiming.take_over(found)
+    with database.atomic():
+        current = get(found.uuid)
+        if current.claimed + current.sent:
+            raise Conflict(f'the batch "{current.name}" is running', hint=f"llmsess batch cancel {current.name}")
+        current.delete_instance()
+    return current.total_items

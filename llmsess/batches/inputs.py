@@ -1,0 +1,231 @@
+"""What a batch is asked: rows from CSV, JSON lines, batch files, text, a folder, standard input, stored messages.
+
+A row is a JSON object; a text alone is `{"prompt": text}`. What a row means as a request is in `forming`. A row that
+cannot be read has a problem in the place of a value, so that all of them are told at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from llmsess import attachments, door
+from llmsess.db import database
+from llmsess.errors import InvalidInput
+from llmsess.importers import reading
+from llmsess.importers.source import Source
+from llmsess.listing import SessionFilter
+from llmsess.settings import expanded
+from llmsess.texts import whole
+
+FORMATS = ("csv", "jsonl", "text")
+MAX_FILE_BYTES = 16 * 1024 * 1024  # of a file of a folder that is read as text: more no model takes
+MAX_CELL_CHARACTERS = 64 * 1024 * 1024  # of a CSV; Python's own limit is 128 KiB
+MAX_TEXT_BYTES = 512 * 1024 * 1024  # of a file of prompts
+ATTACHED = "_attachments"  # the key of a row under which a folder's files that are no texts are named
+_BREAK = re.compile(r"^---[ \t]*$", re.MULTILINE)
+_DELIMITERS = ",;\t|"
+
+
+class Row(NamedTuple):
+    """A row of the input: where it is (a line or an ordinal, from 1), and its value or why it has none."""
+
+    line: int
+    value: dict[str, Any] | None
+    problem: str | None = None
+
+
+Inputs = str | os.PathLike[str] | Iterable[str | Mapping[str, Any] | Row]
+
+
+def read(inputs: Inputs, format: str | None = None) -> Iterator[Row]:
+    """Yield the rows of a path (a file, a folder, "-" for standard input), or of texts and mappings as they come.
+
+    `format` is csv, jsonl or text where the name of a file does not tell. Raises InvalidInput.
+    """
+    if format is not None and format not in FORMATS:
+        raise InvalidInput(f'"{format}" is no format of a batch\'s input', hint=f"one of {', '.join(FORMATS)}")
+    if isinstance(inputs, (str, os.PathLike)):
+        return _of_path(os.fspath(inputs), format)
+    return (_given(number, item) for number, item in enumerate(inputs, 1))
+
+
+def _given(number: int, item: Any) -> Row:
+    if isinstance(item, Row):
+        return item
+    if isinstance(item, str):
+        return Row(number, {"prompt": door.text(item, "a prompt")})
+    try:
+        return Row(number, door.json_object(item, "a row"))
+    except InvalidInput as error:
+        return Row(number, None, error.message)
+
+
+def _of_path(name: str, format: str | None) -> Iterator[Row]:
+    if name == "-":
+        return _of_stream(format)
+    path = expanded(name)
+    if path.is_dir():
+        return _of_folder(path)
+    if not path.is_file():
+        raise InvalidInput(f"there is no file {name}", hint="a file, a folder, or - for standard input")
+    return _of_file(path, format or _format(path))
+
+
+def _format(path: Path) -> str:
+    """Return the format of a file by its name, else by how it begins."""
+    endings = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".txt": "text",
+               ".md": "text"}  # fmt: skip
+    name = path.name.lower().removesuffix(".gz")
+    return endings.get(Path(name).suffix) or _format_of(Source(path).start())
+
+
+def _format_of(start: bytes) -> str:
+    return "jsonl" if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[") else "text"
+
+
+def _of_file(path: Path, format: str) -> Iterator[Row]:
+    if format == "jsonl":
+        return _records(reading.records(Source(path), "requests"))
+    return _opened(path, _csv if format == "csv" else _text)
+
+
+def _opened(path: Path, read: Any) -> Iterator[Row]:
+    with Source(path).open() as file:
+        yield from read(file)
+
+
+def _of_stream(format: str | None) -> Iterator[Row]:
+    """Yield the rows of standard input, which is read to its end first: nothing is written while it waits."""
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        raise InvalidInput("nothing is piped in")
+    data = sys.stdin.buffer.read()
+    chosen, file = format or _format_of(data[:4096]), io.BytesIO(data)
+    if chosen == "jsonl":
+        lines = list(_records(reading.lines(file)))
+        return iter(lines) if data.lstrip()[:1] == b"{" and len(lines) != 1 else _document(data, lines)
+    return _csv(file) if chosen == "csv" else _text(file)
+
+
+def _document(data: bytes, lines: list[Row]) -> Iterator[Row]:
+    """Yield the rows of one JSON document: an array, or Anthropic's object of requests."""
+    import json
+
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return iter(lines)
+    if isinstance(value, dict) and isinstance(value.get("requests"), list):
+        value = value["requests"]
+    return _records(reading.objects(value)) if isinstance(value, list) else iter(lines)
+
+
+def _records(found: reading.Read) -> Iterator[Row]:
+    for record, value, problem in found:
+        if problem is not None:
+            yield Row(record.line, None, problem)
+        elif isinstance(value, (str, dict)):
+            yield _given(record.line, value)
+        else:
+            yield Row(record.line, None, "the row is neither an object nor a text")
+
+
+def _text(file: IO[bytes]) -> Iterator[Row]:
+    """Yield a prompt a line, or where a line is `---`, a prompt between such lines; blank ones are none."""
+    data = file.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise InvalidInput(f"a text of prompts is at most {MAX_TEXT_BYTES // 1024**2} MiB", hint="use JSON lines")
+    text = data.removeprefix(b"\xef\xbb\xbf").decode(errors="replace").replace("\r\n", "\n")
+    parts = _BREAK.split(text) if _BREAK.search(text) else text.split("\n")
+    for number, part in enumerate(parts, 1):
+        if part.strip():
+            yield _given(number, part.strip("\n"))
+
+
+def _csv(file: IO[bytes]) -> Iterator[Row]:
+    """Yield the rows of a CSV with a heading; the delimiter is the one that the heading has most of."""
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
+    heading = text.readline()
+    delimiter = max(_DELIMITERS, key=heading.count)
+    keys = [key.strip() for key in next(csv.reader([heading], delimiter=delimiter), [])]
+    if not any(keys):
+        raise InvalidInput("the CSV has no heading in its first line")
+    if len(set(keys)) < len(keys):
+        raise InvalidInput(f"the CSV has a column twice: {', '.join(keys)}")
+    rows, number = csv.reader(text, delimiter=delimiter), 1
+    while True:
+        try:
+            cells = next(rows, None)
+        except csv.Error as error:
+            yield Row(1 + rows.line_num, None, f"no CSV: {error}")
+            continue
+        if cells is None:
+            return
+        number, line = 1 + rows.line_num, number + 1
+        if not any(cells):
+            continue
+        if len(cells) != len(keys):
+            yield Row(line, None, f"{len(cells)} cells where the heading has {len(keys)}")
+        else:
+            yield _given(line, dict(zip(keys, cells, strict=True)))
+
+
+def _of_folder(folder: Path) -> Iterator[Row]:
+    """Yield a row for each file: its text as the prompt, else the file as an attachment; hidden ones are left out."""
+    number = 0
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if not path.is_file() or any(part.startswith(".") for part in inside.parts):
+            continue
+        number += 1
+        named = {"path": inside.as_posix(), "name": path.name}
+        try:
+            data = path.read_bytes() if path.stat().st_size <= MAX_FILE_BYTES else b"\0"
+        except OSError as error:
+            yield Row(number, None, f"{inside} cannot be read: {error.strerror}")
+            continue
+        if not data.strip():
+            continue
+        if attachments.type_of(data, path.name).startswith("text/") or _is_text(data):
+            yield _given(number, {"prompt": data.decode(errors="replace"), **named})
+        else:
+            yield _given(number, {"prompt": "", **named, ATTACHED: [str(path)]})
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return b"\0" not in data and bool(data.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+_STORED = f"""
+    SELECT m.uuid, s.uuid, s.title, m.role, {whole("m", "content")} FROM sessions s
+    JOIN messages m ON m.session_id = s.id
+    WHERE {{wheres}} AND m.role = ? AND m.status = 'complete' AND m.content <> '' AND m.id > ? ORDER BY m.id LIMIT 500
+"""
+_AFTER = "SELECT id FROM messages WHERE uuid = ?"
+
+
+def stored(filter: SessionFilter | None = None, role: str = "user") -> Iterator[Row]:
+    """Yield a row for each stored message of a role, of the sessions that a filter lets through, the oldest first.
+
+    A row has prompt (what the message says), role, message, session (their uuids) and title. Raises InvalidInput,
+    NotFound.
+    """
+    wheres, values = (filter or SessionFilter()).conditions()
+    sql = _STORED.format(wheres=" AND ".join(wheres))
+    last, number = 0, 0
+    while rows := database.execute_sql(sql, [*values, door.role(role, "role"), last]).fetchall():
+        for message, session, title, said_by, content in rows:
+            number += 1
+            told = {"prompt": content, "role": said_by, "message": message, "session": session, "title": title}
+            yield Row(number, told)
+        last = database.execute_sql(_AFTER, (rows[-1][0],)).fetchone()[0]

@@ -1,0 +1,303 @@
+"""Jobs and their items before anything is sent: made, added to, checked whole.
+
+An item is known by the key that its row names, else by the hash of what it says (a further equal row is another item),
+so that the same input in another order, filtered or grown adds what is new and nothing else. A row that names a known
+key and says something else is refused, as is another definition (model, template, system prompt, parameters, schema).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import islice
+from typing import Any
+
+from peewee import IntegrityError
+
+from llmsess import catalog, crashpoints, door, request_parameters, routing, sandbox, schemas, templates
+from llmsess.batches import forming
+from llmsess.batches.inputs import Inputs, Row, read
+from llmsess.db import database
+from llmsess.errors import Conflict, InvalidInput
+from llmsess.models import NANO, BatchJob, dump_json, now
+from llmsess.routing import Options
+from llmsess.rows import get_row, insert_row, update_row
+from llmsess.settings import expanded
+from llmsess.templates import Template
+from llmsess.texts import one_line
+
+CONCURRENCY, MAX_CONCURRENCY = 8, 1000
+RETRIES = 5
+PROBLEMS_SHOWN = 5
+STAGED_AT_ONCE = 1000
+MAX_NAME_CHARACTERS = 200
+ON_UNKNOWN = ("hold", "resend")
+_on_unknown = door.one_of(ON_UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Added:
+    """What an input came to: items that are new to the job, and those that it had."""
+
+    new: int
+    known: int
+
+
+# Definitions
+
+
+def definition(
+    model: Any = None, template: str | None = None, system: str | None = None,
+    parameters: Mapping[str, Any] | None = None, schema: Any = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what defines a job's requests as its columns, those that are given; raises InvalidInput, NotFound."""
+    found: dict[str, Any] = {}
+    if model is not None:
+        found["model_id"] = routing.callable_model(model).id
+    if template is not None:
+        found["template"] = _template(template)
+    if system is not None:
+        found["system_prompt"] = door.text(system, "a system prompt") or None
+    if parameters:
+        found["parameters"] = request_parameters.checked(parameters)
+    if schema is not None:
+        found["answer_schema"] = schemas.load(schema)
+    return found
+
+
+def _template(given: str) -> str:
+    """Return the definition of a template: a text with {{ variables }}, a saved one's name, or a file.
+
+    A file ends with .yaml, .yml or .txt, or has a slash in its path; one that is no YAML is the text itself.
+    """
+    if sandbox.is_jinja(given):
+        return _as_definition(given)
+    is_file = "/" in given or given.endswith((".yaml", ".yml", ".txt", ".j2", ".jinja"))
+    if not is_file and not expanded(given).is_file():
+        return templates.get(given).definition
+    text = templates.read(given)
+    return text if given.endswith((".yaml", ".yml")) else _as_definition(text)
+
+
+def _as_definition(prompt: str) -> str:
+    text = templates.definition(prompt=prompt)
+    templates.parse(text)
+    return text
+
+
+LIMITS = ("concurrency", "rpm", "tpm", "budget_usd", "budget_tokens", "budget_requests", "on_unknown", "retries",
+          "cache", "allow_unpriced")  # fmt: skip
+
+
+def limits(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the limits of a run as columns of its job, those that are given; raises InvalidInput.
+
+    `concurrency` requests at a time, `rpm` and `tpm` requests and tokens a minute, `budget_usd`, `budget_tokens` and
+    `budget_requests` at most in all, `retries` of one request, `on_unknown` hold or resend, `cache` and
+    `allow_unpriced` true or false. 0 takes a limit away.
+    """
+    unknown = given.keys() - set(LIMITS)
+    if unknown:
+        raise InvalidInput(f"a batch has no {', '.join(sorted(unknown))}", hint=f"it has {', '.join(LIMITS)}")
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name == "on_unknown":
+            found[name] = _on_unknown(value, "policy for unknown items")
+        elif name in ("cache", "allow_unpriced"):
+            found["use_cache" if name == "cache" else name] = bool(value)
+        elif name == "budget_usd":
+            found["budget"] = _nano(value)
+        elif name == "concurrency":
+            found[name] = _concurrency(value)
+        else:
+            found[name] = door.count(value, name) if name == "retries" else door.count(value, name) or None
+    return found
+
+
+def _concurrency(value: Any) -> int:
+    if not 1 <= door.count(value, "concurrency") <= MAX_CONCURRENCY:
+        raise InvalidInput(f"concurrency is from 1 to {MAX_CONCURRENCY}, not {value}")
+    return int(value)
+
+
+def _nano(value: Any) -> int | None:
+    from llmsess.prices import parse_usd
+
+    usd = parse_usd(str(value)) if not isinstance(value, Decimal) else value
+    return int((usd * NANO).to_integral_value()) or None
+
+
+# Jobs
+
+
+def create(
+    name: str, inputs: Inputs, *, project: str | None = None, key: str | None = None, format: str | None = None,
+    fields: dict[str, Any],
+) -> BatchJob:  # fmt: skip
+    """Make a job with an item for each row and return it; nothing is made where one row is no request.
+
+    Raises Conflict for a taken name, InvalidInput.
+    """
+    plain = _name(name)
+    if BatchJob.select().where(BatchJob.name == plain).exists():
+        raise taken(plain)
+    stage(read(inputs, format), fields, key)
+    crashpoints.reach("batch.staged")
+    with database.atomic():
+        values = fields | {"name": plain, "created_at": now(), "spec_sha256": spec_sha256(fields)}
+        values["project_id"] = catalog.project_id(project) if project else None
+        try:
+            job_id = insert_row(BatchJob, **values)
+        except IntegrityError as error:
+            raise taken(plain) from error
+        _enter(job_id)
+        return BatchJob.get_by_id(job_id)
+
+
+def taken(name: str) -> Conflict:
+    """Return the error for a name that another job has."""
+    return Conflict(f'there is a batch "{name}" already', hint=f"llmsess batch run {name} FILE adds to it")
+
+
+def _name(name: Any) -> str:
+    plain = door.text(name, "a name").strip()
+    odd = plain.startswith("@") or "\n" in plain or len(plain) > MAX_NAME_CHARACTERS or plain != one_line(plain, 999)
+    if not plain or odd:
+        raise InvalidInput(f'"{one_line(plain, 40)}" is no name for a batch', hint="one short line")
+    return plain
+
+
+def add(
+    job: BatchJob, inputs: Inputs, *, key: str | None = None, format: str | None = None
+) -> Added:  # fmt: skip
+    """Add an item for each row that the job does not have; raises Conflict where a known key says something else."""
+    fields = {name: getattr(job, name) for name in ("model_id", "template")}
+    stage(read(inputs, format), fields, key)
+    with database.atomic():
+        added = _enter(job.id)
+        if added.new:
+            sql = "UPDATE batch_jobs SET ended_at = NULL, status = iif(status IN ('done', 'failed'), 'paused', status)"
+            database.execute_sql(f"{sql} WHERE id = ?", (job.id,))
+            if fields["model_id"] != job.model_id:
+                update_row(BatchJob, job.id, model_id=fields["model_id"])
+    return added
+
+
+def check_same(job: BatchJob, defined: Mapping[str, Any]) -> None:
+    """Raise Conflict where a definition is another one than the job's."""
+    words = {"model_id": "model", "system_prompt": "system prompt", "answer_schema": "schema"}
+    other = [words.get(name, name) for name, value in defined.items() if value != getattr(job, name)]
+    if other:
+        hint = "give the new one a name of its own"
+        raise Conflict(f'the batch "{job.name}" has another {" and ".join(other)}', hint=hint)
+
+
+def spec_sha256(fields: Mapping[str, Any]) -> str:
+    """Return the hash of what defines a job's requests."""
+    names = ("model_id", "template", "system_prompt", "parameters", "answer_schema")
+    return hashlib.sha256(dump_json({name: fields.get(name) for name in names}).encode()).hexdigest()
+
+
+# Items: staged in a table of this connection, then entered by one statement
+
+_STAGING = """
+    CREATE TEMP TABLE IF NOT EXISTS batch_staging
+    (place INTEGER PRIMARY KEY, line INTEGER, named INTEGER, item_key TEXT, input TEXT)
+"""
+_STAGE = "INSERT INTO batch_staging (line, named, item_key, input) VALUES (?, ?, ?, ?)"
+_TWICE = """
+    SELECT item_key, group_concat(line, ' and ') FROM batch_staging WHERE named GROUP BY item_key HAVING count(*) > 1
+    LIMIT 1
+"""
+_KEYED = """
+    SELECT place, line, input, iif(named OR again = 1, item_key, item_key || '#' || again) AS item_key
+    FROM (SELECT *, row_number() OVER (PARTITION BY item_key ORDER BY place) AS again FROM batch_staging)
+"""
+_CHANGED = f"""
+    SELECT k.line, k.item_key FROM ({_KEYED}) k JOIN batch_items i ON i.job_id = ? AND i.item_key = k.item_key
+    WHERE i.input IS NOT k.input AND i.input IS NOT NULL LIMIT 1
+"""
+_ENTER = f"""
+    INSERT INTO batch_items (job_id, item_key, position, input, status, attempts)
+    SELECT :job, k.item_key, :first + row_number() OVER (ORDER BY k.place), k.input, 'todo', 0 FROM ({_KEYED}) k
+    WHERE NOT EXISTS (SELECT 1 FROM batch_items i WHERE i.job_id = :job AND i.item_key = k.item_key) ORDER BY k.place
+"""
+
+
+def stage(rows: Iterable[Row], fields: dict[str, Any], key: str | None) -> None:
+    """Check every row and stage it; sets `model_id` where no row names a model. Raises InvalidInput for all at once."""
+    run = database.execute_sql
+    run(_STAGING)
+    run("DELETE FROM batch_staging")
+    template = templates.parse(fields["template"]) if fields.get("template") else None
+    staged = _staged(rows, template, key, fields)
+    while chunk := list(islice(staged, STAGED_AT_ONCE)):
+        with database.atomic("DEFERRED"):  # one transaction of the temporary tables; the file is not locked
+            database.driver_connection().executemany(_STAGE, chunk)
+    twice = run(_TWICE).fetchone()
+    if twice is not None:
+        raise InvalidInput(f'"{one_line(twice[0], 60)}" is the key of two rows: lines {twice[1]}')
+
+
+def _staged(
+    rows: Iterable[Row], template: Template | None, key: str | None, fields: dict[str, Any]
+) -> Iterator[tuple[int, bool, str, str]]:
+    """Yield the rows as they are staged; raises InvalidInput, after the last, where some are no requests."""
+    problems: list[str] = []
+    count = bad = named = 0
+    for row in rows:
+        count += 1
+        try:
+            if row.value is None:
+                raise InvalidInput(row.problem or "the row cannot be read")
+            forming.check(row.value, template)
+            own = forming.key_of(row.value, key)
+            named += forming.model_of(row.value, templated=template is not None) is not None
+        except InvalidInput as error:
+            bad += 1
+            problems += [f"line {row.line}: {error}"] if bad <= PROBLEMS_SHOWN else []
+            continue
+        yield row.line, own is not None, own or forming.content_key(row.value), dump_json(row.value)
+    if bad:
+        more = f"; and {bad - PROBLEMS_SHOWN:,} more" if bad > PROBLEMS_SHOWN else ""
+        raise InvalidInput(f"{bad:,} of {count:,} rows cannot be sent: {'; '.join(problems)}{more}")
+    if not count:
+        raise InvalidInput("the input has no rows")
+    _settle_model(fields, template, named, count)
+
+
+def _settle_model(fields: dict[str, Any], template: Template | None, named: int, count: int) -> None:
+    """Set the model of a job whose rows name none; raises InvalidInput where only some do."""
+    if fields.get("model_id") is not None or named == count:
+        return
+    if named:
+        raise InvalidInput(f"{count - named:,} of {count:,} rows name no model", hint="-m names one for all")
+    chosen = (template.model if template else None) or routing.choose_model(None, Options())
+    fields["model_id"] = routing.callable_model(chosen).id
+
+
+def _enter(job_id: int) -> Added:
+    """Enter what is staged into a job, inside a transaction."""
+    run = database.execute_sql
+    changed = run(_CHANGED, (job_id,)).fetchone()
+    if changed is not None:
+        hint = "a changed row needs another key, or a batch of another name"
+        raise Conflict(f'line {changed[0]}: the item "{one_line(changed[1], 60)}" says something else now', hint=hint)
+    (first,) = run("SELECT coalesce(max(position), -1) FROM batch_items WHERE job_id = ?", (job_id,)).fetchone()
+    new = int(run(_ENTER, {"job": job_id, "first": first}).rowcount)
+    crashpoints.reach("batch.entering")
+    (staged,) = run("SELECT count(*) FROM batch_staging").fetchone()
+    run("DELETE FROM batch_staging")
+    return Added(new, staged - new)
+
+
+def model_name(job: BatchJob) -> str | None:
+    """Return the reference of a job's model, None where its items name their own."""
+    from llmsess.models import LanguageModel
+
+    row = get_row(LanguageModel, job.model_id) if job.model_id else None
+    return row.reference if row else None

@@ -1,0 +1,387 @@
+"""The engine: worker threads that only talk to providers, and one writer that commits what they need and bring.
+
+A round of the writer is one transaction: what has been answered is settled, what may leave now is written ahead, the
+next items are claimed. Then the requests leave. So answers are committed in groups as large as the disk makes them, and
+nothing leaves that is not committed. The first Ctrl-C lets what is on its way come back, the second gives it up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import queue
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmsess import crashpoints, owners, retrying
+from llmsess.batches import claiming, storing
+from llmsess.batches.claiming import Item
+from llmsess.batches.forming import Formed, Former
+from llmsess.batches.limiting import Held, Need, Purse, need
+from llmsess.batches.planning import CONCURRENCY, RETRIES
+from llmsess.batches.storing import Answer, Sending, Settled
+from llmsess.db import TROUBLES, database
+from llmsess.errors import LlmsessError, ProviderError
+from llmsess.models import BatchJob, now
+from llmsess.providers import Reply
+from llmsess.rows import update_row
+
+LONGEST_PAUSE_S = 60.0  # between two attempts, where no server asks for more
+POLL_S = 0.5  # between two looks at what other processes still hold
+TICK_S = 5.0  # the longest sleep: limits may have been raised, the job cancelled
+CLAIMED_AHEAD = 2  # times as many items as may be on their way are held, so that none waits for a commit
+STOPPING = ("auth", "quota", "not_found")  # kinds of errors that every item would meet
+OnItem = Callable[[Settled], object]
+
+
+@dataclass
+class Ready:
+    """A claimed item with its request."""
+
+    item: Item
+    formed: Formed
+    need: Need
+    sha256: str
+    tries: int = 0  # again, in this run
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: whether all is settled, why it stopped before (None: it did not), and the error, if one did."""
+
+    reason: str | None
+    error: LlmsessError | None
+    interrupted: bool
+    answered: int
+
+
+class Run:
+    """One process at work on a job."""
+
+    def __init__(self, job: BatchJob, on_item: OnItem | None = None) -> None:
+        self.job, self.on_item = job, on_item
+        self.purse = Purse(job.id)
+        self.former = Former(job)
+        self.ready: deque[Ready] = deque()
+        self.waiting: list[tuple[float, int, Ready]] = []  # a heap: from when on an item may be sent again
+        self.flying: dict[int, Ready] = {}  # by call
+        self.broken: list[tuple[Item, LlmsessError]] = []  # claimed items that make no request
+        self.unsent: list[Item] = []  # claimed items for whose model there is no key
+        self.outbox: queue.SimpleQueue[Sending | None] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self.threads = 0
+        self.ticket = itertools.count()
+        self.interrupts = self.answered = self.longest = 0
+        self.stopped: tuple[str, LlmsessError | None] | None = None  # why nothing more is to leave
+        self.held: Held | None = None
+        self.parked = False  # items wait for the answer to an equal request
+        self.renewed = time.monotonic()
+        self.providers = contextlib.ExitStack()
+        self.opened: set[int] = set()
+
+    def go(self) -> Ended:
+        """Work until nothing is left, a limit is reached, or somebody stops it."""
+        try:
+            with self.providers, self.listening():
+                while self.round():
+                    pass
+        finally:
+            self.end()
+        reason, error = self.stopped or (None, None)
+        return Ended(reason, error, self.interrupts > 0, self.answered)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take Ctrl-C and SIGTERM as a wish to stop, in the main thread, where alone they can be taken."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def interrupt(self, *_: Any) -> None:
+        """Stop: the first time after what is on its way, the second time now."""
+        self.interrupts += 1
+        self.stopped = self.stopped or ("interrupted", None)
+        self.answers.put(None)
+
+    # A round
+
+    def round(self) -> bool:
+        """Settle what has come, send what may leave, claim what is next; return whether there is more to do."""
+        answers = self.collect()
+        if self.interrupts > 1:
+            self.stopped = ("interrupted", None)
+            return self.give_up(answers)
+        try:
+            settled, sending, claimed = self.commit(answers)
+        except TROUBLES as error:
+            raise storing.kept_aside(answers, error) from error
+        for one in sending:
+            self.dispatch(one)
+        self.tell(settled)
+        self.form(claimed)
+        if time.monotonic() - self.renewed >= owners.RENEW_S:
+            claiming.renew(self.job.id)
+            self.renewed = time.monotonic()
+            crashpoints.reach("batch.renewed")
+        return bool(self.flying) or (not self.stopped and self.more(claimed))
+
+    def collect(self) -> list[Answer]:
+        """Wait for an answer as long as there is nothing else to do; return those that are there."""
+        found: list[Answer | None] = []
+        with contextlib.suppress(queue.Empty):
+            pause = self.pause_s()
+            found.append(self.answers.get(timeout=pause) if pause else self.answers.get_nowait())
+            while True:
+                found.append(self.answers.get_nowait())
+        answers = [answer for answer in found if answer is not None]
+        for answer in answers:
+            if answer.bug is not None:
+                raise answer.bug
+        return answers
+
+    def pause_s(self) -> float:
+        """Return how long the writer may sleep."""
+        if self.broken:
+            return 0
+        full = len(self.flying) >= self.slots()
+        if self.stopped or full:
+            return TICK_S
+        if self.held is not None:
+            return min(self.held.seconds or TICK_S, TICK_S)
+        if self.ready and not self.parked:
+            return 0
+        due = self.waiting[0][0] - time.monotonic() if self.waiting else POLL_S
+        return max(0.0, min(due, POLL_S))
+
+    def slots(self) -> int:
+        return int(self.purse.row.get("concurrency") or CONCURRENCY)
+
+    def commit(self, answers: list[Answer]) -> tuple[list[Settled], list[Sending], list[Item]]:
+        """Do the writing of a round, in one transaction."""
+        settled: list[Settled] = []
+        sending: list[Sending] = []
+        claimed: list[Item] = []
+        with database.atomic():
+            if not self.purse.read():
+                self.stopped = ("the batch was deleted", None)
+                return [], [], []
+            if self.purse.row["status"] == "cancelled":
+                self.stopped = self.stopped or ("cancelled", None)
+            settled += [one for answer in answers if (one := self.settle(answer)) is not None]
+            settled += [storing.fail(item, str(error), _kind(error)) for item, error in self.broken]
+            if answers:
+                crashpoints.reach("batch.settling")
+            if not self.stopped:
+                sending = self.admit(settled)
+                claimed = self.claim()
+            self.purse.write()
+        self.broken = []
+        if answers:
+            crashpoints.reach("batch.settled")
+        if claimed:
+            crashpoints.reach("batch.claimed")
+        if sending:
+            crashpoints.reach("batch.intended")
+        return settled, sending, claimed
+
+    def admit(self, settled: list[Settled]) -> list[Sending]:
+        """Write ahead what may leave now: what waited for another attempt first, then the next items."""
+        sending: list[Sending] = []
+        parked: list[Ready] = []
+        self.held = None
+        while len(self.flying) + len(sending) < self.slots():
+            ready = self.next_ready()
+            if ready is None:
+                break
+            found = storing.answered(ready.formed, ready.sha256) if self.job.use_cache else None
+            if found is not None and found[0] == "sent":
+                parked.append(ready)
+                continue
+            if found is not None:
+                done = storing.reuse(self.job, ready.item, ready.formed, found[1])
+                settled += [done] if done is not None else []
+                continue
+            self.held = self.purse.held(ready.need)
+            if self.held is not None:
+                self.ready.appendleft(ready)
+                break
+            one = storing.send(self.job, ready.item, ready.formed, ready.need, ready.sha256)
+            if one is not None:
+                self.purse.reserve(ready.need)
+                self.flying[one.call_id] = ready
+                sending.append(one)
+        self.ready.extendleft(reversed(parked))
+        self.parked = bool(parked)
+        if self.held is not None and self.held.seconds is None and not self.flying:
+            self.stopped = (self.held.reason, None)
+        return sending
+
+    def next_ready(self) -> Ready | None:
+        """Return the next item that may be sent, None where none is formed or due."""
+        if self.waiting and self.waiting[0][0] <= time.monotonic():
+            return heapq.heappop(self.waiting)[2]
+        return self.ready.popleft() if self.ready else None
+
+    def claim(self) -> list[Item]:
+        """Claim as many items as keep all slots busy."""
+        holding = len(self.ready) + len(self.waiting) + len(self.broken)
+        room = self.slots() * CLAIMED_AHEAD - holding
+        if not self.purse.row["todo"] or room < max(1, self.slots() // 2):
+            return []
+        return claiming.claim(self.job.id, room)
+
+    def settle(self, answer: Answer) -> Settled | None:
+        """Write how an attempt ended; return what became of the item, None where it waits for the next one."""
+        ready = self.flying.pop(answer.sending.call_id)
+        if answer.reply is not None:
+            self.longest = max(self.longest, answer.reply.output_tokens or 0)
+            return storing.record(self.job, answer, self.purse, "done")
+        error = answer.error
+        assert error is not None
+        status, pause = self.verdict(error, ready)
+        if error.retry_after_s:
+            self.purse.pause(error.retry_after_s)
+        if pause is None:
+            return storing.record(self.job, answer, self.purse, status)
+        storing.refuse(self.job, answer, self.purse)
+        crashpoints.reach("batch.refused")
+        heapq.heappush(self.waiting, (time.monotonic() + pause, next(self.ticket), ready))
+        return None
+
+    def verdict(self, error: ProviderError, ready: Ready) -> tuple[str, float | None]:
+        """Return what becomes of an item after an error, and after how many seconds it is sent again (None: it is not).
+
+        What every item would meet stops the job, and the item is still to do. What was refused is sent again, and what
+        may have been billed only where the job says resend.
+        """
+        refused, lost = retrying.was_refused(error), error.billed and error.http_status is None
+        unheard = refused and error.http_status is None
+        attempt, resend = ready.item.attempts, self.job.on_unknown == "resend"
+        retries = RETRIES if self.job.retries is None else self.job.retries
+        if error.error_kind in STOPPING:
+            self.stopped = self.stopped or (error.message, error)
+            return "todo", None
+        if (refused or (error.billed and resend)) and ready.tries < retries:
+            if self.stopped:
+                return "todo", None
+            ready.tries += 1
+            return "claimed", max(error.retry_after_s or 0, retrying.full_jitter_s(attempt, LONGEST_PAUSE_S))
+        if unheard:
+            self.stopped = self.stopped or (error.message, error)
+            return "todo", None
+        return ("unknown" if lost and not resend else "failed"), None
+
+    # Requests
+
+    def form(self, items: list[Item]) -> None:
+        """Make requests of claimed items; what makes none fails in the next round."""
+        for item in items:
+            try:
+                formed = self.former.form(item.row)
+            except LlmsessError as error:
+                if isinstance(error, ProviderError):  # no key: nothing can be sent
+                    self.stopped = self.stopped or (error.message, error)
+                    self.unsent.append(item)
+                else:
+                    self.broken.append((item, error))
+                continue
+            reserved = need(formed.way, formed.request, self.longest)
+            self.ready.append(Ready(item, formed, reserved, formed.request.sha256()))
+
+    def dispatch(self, sending: Sending) -> None:
+        """Hand an attempt to a worker; there are as many as attempts on their way."""
+        provider = sending.formed.way.provider
+        if id(provider) not in self.opened:
+            self.opened.add(id(provider))
+            self.providers.enter_context(provider.kept_open())
+        if self.threads < len(self.flying):
+            self.threads += 1
+            worker = threading.Thread(target=_work, args=(self.outbox, self.answers), name="llmsess-batch", daemon=True)
+            worker.start()
+        self.outbox.put(sending)
+
+    def tell(self, settled: list[Settled]) -> None:
+        """Tell what became of items."""
+        self.answered += len(settled)
+        if self.on_item is not None and settled:
+            self.purse.read()
+            for one in settled:
+                self.on_item(replace(one, progress=dict(self.purse.row)))
+
+    # The end
+
+    def more(self, claimed: list[Item]) -> bool:
+        """Return whether there is more to do, or others may leave something."""
+        if claimed or self.ready or self.waiting or self.broken:
+            return True
+        self.purse.read()
+        if self.purse.row.get("todo"):
+            return True
+        claiming.take_over(self.job)
+        return claiming.held_by_others(self.job.id)
+
+    def give_up(self, answers: list[Answer]) -> bool:
+        """Settle what has come, and leave the rest as unknown."""
+        self.commit(answers)
+        return False
+
+    def end(self) -> None:
+        """Let go of what is held: claimed items are free, and the answers of what is on its way are lost."""
+        for _ in range(self.threads):
+            self.outbox.put(None)
+        held = [one.item for one in (*self.ready, *(entry[2] for entry in self.waiting))]
+        held += [*self.unsent, *(item for item, _ in self.broken)]
+        lost = list(self.flying.values())
+        with contextlib.suppress(*TROUBLES), database.atomic():  # what cannot be written, the next run takes over
+            for ready in lost:
+                storing.abandon(self.job, ready.item)
+            for item in held:
+                storing.close_reply(item)
+            claiming.release(held)
+
+
+def _kind(error: LlmsessError) -> str:
+    return error.kind if error.kind != "invalid_input" else "input"
+
+
+def _work(outbox: queue.SimpleQueue[Sending | None], answers: queue.SimpleQueue[Answer | None]) -> None:
+    """Send one attempt after another."""
+    while (sending := outbox.get()) is not None:
+        answers.put(_send(sending))
+
+
+def _send(sending: Sending) -> Answer:
+    began = time.monotonic()
+
+    def elapsed_ms() -> int:
+        return round((time.monotonic() - began) * 1000)
+
+    try:
+        reply = None
+        for item in sending.formed.way.provider.answer(sending.formed.request):
+            if isinstance(item, Reply):
+                reply = item
+        crashpoints.reach("batch.replied")
+        return Answer(sending, elapsed_ms(), reply)
+    except ProviderError as error:
+        return Answer(sending, elapsed_ms(), error=error)
+    except BaseException as bug:  # noqa: BLE001  the writer raises it
+        return Answer(sending, elapsed_ms(), bug=bug)
+
+
+def begin(job: BatchJob) -> None:
+    """Mark a job as running."""
+    started = {} if job.started_at else {"started_at": now()}
+    update_row(BatchJob, job.id, status="running", error=None, ended_at=None, **started)

@@ -1,0 +1,303 @@
+"""What is written of an item: the request before it leaves, the answer after it came. All of it inside a transaction.
+
+An item is a session of type batch: what was said, a reply, a row of the ledger for each attempt. A result is recorded
+only where the item is still in that attempt (fencing); the answer to an attempt that was given up is stored as a reply
+beside the other one, and its call, and counts as spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmsess import crashpoints, owners, schemas
+from llmsess.batches.claiming import Item, is_claimed, lose
+from llmsess.batches.forming import Formed
+from llmsess.batches.limiting import Need, Purse
+from llmsess.db import database
+from llmsess.errors import Conflict, ProviderError, UnsavedReply, UnusableReply
+from llmsess.models import BatchJob, Call, Message, Session, now, time_text
+from llmsess.prices import Usage
+from llmsess.providers import Reply
+from llmsess.recording import Came
+from llmsess.recovering import interrupt
+from llmsess.rows import insert_row, update_row
+from llmsess.settling import Outcome, call_error, keep_aside, settled, store
+from llmsess.texts import clean, one_line
+from llmsess.writing import End, message_by_id
+
+ERROR_CHARACTERS = 500
+_HOW = ("messages", "system")  # parameters of a verbatim request that are stored as what was said
+
+
+@dataclass
+class Sending:
+    """An attempt that is committed and on its way."""
+
+    item: Item
+    formed: Formed
+    need: Need
+    reply: Message
+    call_id: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How an attempt ended: a reply, or an error; `bug` is what no provider may raise."""
+
+    sending: Sending
+    latency_ms: int
+    reply: Reply | None = None
+    error: ProviderError | None = None
+    bug: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of an item: its status, why, and what the attempt cost in nano-USD (None: no price is known).
+
+    `status` is `late` where the answer is that to an attempt that was given up. `progress` has the job's columns:
+    counts by state, calls, spent_cost, unpriced.
+    """
+
+    key: str
+    position: int
+    status: str
+    error: str | None = None
+    error_kind: str | None = None
+    cost: int | None = None
+    session_id: int | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Before
+
+
+def send(job: BatchJob, item: Item, formed: Formed, need: Need, sha256: str) -> Sending | None:
+    """Write an attempt of an item ahead and return it, None where another process has the item by now."""
+    if not is_claimed(item):
+        return None
+    if item.reply is None:
+        item.reply = _open(job, item, formed)
+    item.attempts += 1
+    call_id = insert_row(
+        Call, message_id=item.reply.id, attempt=item.attempts, owner=owners.me(), request_sha256=sha256,
+        started_at=now(), reserved_cost=need.cost, reserved_tokens=need.tokens,
+    )  # fmt: skip
+    database.execute_sql(_SEND, (item.attempts, item.session_id, item.reply.id, item.id))
+    crashpoints.reach("batch.intending")
+    item.result_id = item.reply.id
+    return Sending(item, formed, need, item.reply, call_id)
+
+
+_SEND = """
+    UPDATE batch_items SET status = 'sent', attempts = ?, session_id = ?, result_id = ?, error = NULL, error_kind = NULL
+    WHERE id = ?
+"""
+
+
+def _open(job: BatchJob, item: Item, formed: Formed) -> Message:
+    """Write what is said and a pending reply, in the item's session, or beside the reply of an earlier attempt."""
+    end = _end(job, item, formed)
+    reply = end.add(
+        "assistant", "", status="pending", model_id=formed.way.model.id, owner=owners.me(),
+        lease_expires_at=owners.lease(),
+    )  # fmt: skip
+    end.save()
+    item.session_id = end.session_id
+    return reply
+
+
+_PROMPT = """
+    SELECT p.id, p.position FROM messages m JOIN messages p ON p.id = m.parent_id JOIN sessions s ON s.id = m.session_id
+    WHERE m.id = ? AND s.id = ? AND s.status <> 'deleted'
+"""
+
+
+def _end(job: BatchJob, item: Item, formed: Formed) -> End:
+    earlier = database.execute_sql(_PROMPT, (item.result_id, item.session_id)).fetchone() if item.result_id else None
+    if earlier is not None:
+        end = End(item.session_id or 0)
+        end.head_id, end.position = earlier
+        return end
+    end = End(new_session(job, item, formed))
+    for role, content in formed.said:
+        end.add(role, content)
+    return end
+
+
+def new_session(job: BatchJob, item: Item, formed: Formed, **more: Any) -> int:
+    """Make the session of an item and return its inner id."""
+    request = formed.request
+    parameters = {name: value for name, value in request.parameters.items() if name not in _HOW}
+    return insert_row(
+        Session,
+        session_type="batch",
+        project_id=job.project_id,
+        model_id=formed.way.model.id,
+        system_prompt=request.system,
+        temperature=request.temperature,
+        max_tokens=request.max_tokens,
+        parameters=parameters or None,
+        metadata={"batch": job.name, "item": item.key},
+        **more,
+    )
+
+
+# After
+
+
+def record(job: BatchJob, answer: Answer, purse: Purse, status: str) -> Settled:
+    """Write how an attempt ended; `status` is what becomes of the item where it is still in this attempt.
+
+    An answer that does not fit the job's schema is stored, and the item failed.
+    """
+    sending, item, reply, error = answer.sending, answer.sending.item, answer.reply, answer.error
+    kind, why = (error.error_kind, one_line(error.message, ERROR_CHARACTERS)) if error else (None, None)
+    model = sending.formed.way.model
+    outcome = Outcome("complete", "ok", reply) if reply else Outcome("failed", _call_outcome(error), error=error)
+    message, call = settled(outcome, Came(answer.latency_ms), model)
+    if reply is not None:
+        purse.settle(sending.need, _usage(reply), message["cost"])
+        problem = _misfit(sending, reply)
+        if problem is not None:
+            status, kind, why = "failed", "schema", problem
+    elif not _is_lost(error):
+        purse.release(sending.need)
+    if reply is None and _is_lost(error):
+        message["status"] = "interrupted"
+    try:
+        store(sending.reply, sending.call_id, message, call)
+    except Conflict as trouble:  # its session was deleted meanwhile
+        status, kind = "unknown", "unsaved"
+        aside = f"; its answer is in {keep_aside(sending.reply.uuid, message)}" if reply else ""
+        why = f"{trouble.message}{aside}"
+        update_row(Call, sending.call_id, **call)
+    ours = _settle_item(item, status, why, kind)
+    item.reply = None
+    shown = status if ours else "late"
+    return Settled(item.key, item.position, shown, why, kind, message.get("cost"), item.session_id)
+
+
+def refuse(job: BatchJob, answer: Answer, purse: Purse) -> None:
+    """Write that an attempt was not taken, or lost, and that the item waits for its next one in this process."""
+    error, sending = answer.error, answer.sending
+    assert error is not None
+    update_row(Call, sending.call_id, **call_error(error), outcome=_call_outcome(error), ended_at=now())
+    if not _is_lost(error):
+        purse.release(sending.need)
+    until = time_text(owners.lease())
+    database.execute_sql(_WAIT, (until, sending.item.id, sending.item.attempts, owners.me()))
+
+
+_WAIT = """
+    UPDATE batch_items SET status = 'claimed', lease_expires_at = ? WHERE id = ? AND attempts = ? AND lease_owner = ?
+"""
+_FAIL = """
+    UPDATE batch_items SET status = 'failed', error = ?, error_kind = ?, lease_owner = NULL, lease_expires_at = NULL
+    WHERE id = ? AND status = 'claimed' AND lease_owner = ?
+"""
+
+
+def fail(item: Item, why: str, kind: str) -> Settled:
+    """Write that an item cannot be sent."""
+    why = one_line(why, ERROR_CHARACTERS)
+    database.execute_sql(_FAIL, (clean(why), kind, item.id, owners.me()))
+    return Settled(item.key, item.position, "failed", why, kind)
+
+
+_SETTLE = """
+    UPDATE batch_items SET status = ?, error = ?, error_kind = ?, lease_owner = NULL, lease_expires_at = NULL
+    WHERE id = ? AND attempts = ? AND ((status = 'sent' AND lease_owner = ?) OR status = 'unknown')
+"""
+
+
+def _settle_item(item: Item, status: str, why: str | None, kind: str | None) -> bool:
+    values = (status, why and clean(why), kind, item.id, item.attempts, owners.me())
+    return bool(database.execute_sql(_SETTLE, values).rowcount)
+
+
+def _call_outcome(error: ProviderError | None) -> str:
+    return "unknown" if _is_lost(error) else "error"
+
+
+def _is_lost(error: ProviderError | None) -> bool:
+    """Return whether a request may have been taken and billed, and nothing came back."""
+    return error is not None and error.billed and error.http_status is None
+
+
+def _usage(reply: Reply) -> Usage:
+    return Usage(reply.input_tokens, output_tokens=reply.output_tokens)
+
+
+def _misfit(sending: Sending, reply: Reply) -> str | None:
+    """Return why a reply does not fit the schema that was asked for, None where it does."""
+    schema = sending.formed.request.schema
+    if schema is None:
+        return None
+    try:
+        schemas.value(reply.content, schema)
+    except UnusableReply as error:
+        return error.message
+    return None
+
+
+def abandon(job: BatchJob, item: Item) -> None:
+    """Give up an attempt whose answer has not come: it may have been billed."""
+    close_reply(item)
+    database.execute_sql(
+        "UPDATE calls SET outcome = 'unknown' WHERE message_id = ? AND outcome = 'sent'", (item.result_id,)
+    )
+    lose(job.on_unknown, item.id)
+
+
+def close_reply(item: Item) -> None:
+    """Settle the reply of an item that gets no further attempt in this run."""
+    if item.reply is not None:
+        interrupt(item.reply.id, owners.me())
+
+
+def kept_aside(answers: Sequence[Answer], trouble: Exception) -> Exception:
+    """Keep the replies that the database cannot take in files, and return the error that says so."""
+    paths = []
+    for answer in answers:
+        if answer.reply is not None:
+            outcome, model = Outcome("complete", "ok", answer.reply), answer.sending.formed.way.model
+            message, _ = settled(outcome, Came(answer.latency_ms), model)
+            paths.append(str(keep_aside(answer.sending.reply.uuid, message)))
+    return UnsavedReply(" ".join(paths), str(trouble)) if paths else trouble
+
+
+# An answer that is there already
+
+_ANSWERED = """
+    SELECT c.outcome, m.id FROM calls c JOIN messages m ON m.id = c.message_id JOIN sessions s ON s.id = m.session_id
+    LEFT JOIN batch_items i ON i.result_id = m.id
+    WHERE c.request_sha256 = ? AND m.model_id = ? AND s.status <> 'deleted'
+    AND ((c.outcome = 'ok' AND m.status = 'complete') OR (c.outcome = 'sent' AND i.status = 'sent'))
+    ORDER BY c.outcome LIMIT 1
+"""
+
+
+def answered(formed: Formed, sha256: str) -> tuple[str, int] | None:
+    """Return ("ok", the id of the reply) of an equal request, ("sent", ...) while it is on its way, else None."""
+    row = database.execute_sql(_ANSWERED, (sha256, formed.way.model.id)).fetchone()
+    return (row[0], row[1]) if row else None
+
+
+def reuse(job: BatchJob, item: Item, formed: Formed, reply_id: int) -> Settled | None:
+    """Give an item the reply of an equal request; its session is a branch that ends there. None where it is lost."""
+    if not is_claimed(item):
+        return None
+    reply = message_by_id(reply_id)
+    item.session_id = new_session(
+        job, item, formed, head_id=reply_id, parent_session_id=reply.session_id, relation="fork",
+        title=one_line(str(formed.request.turns[-1].content), 80) or None,
+    )  # fmt: skip
+    sql = (
+        "UPDATE batch_items SET status = 'done', session_id = ?, result_id = ?, error = NULL, error_kind = NULL, "
+        "lease_owner = NULL, lease_expires_at = NULL WHERE id = ?"
+    )
+    database.execute_sql(sql, (item.session_id, reply_id, item.id))
+    return Settled(item.key, item.position, "done", cost=0, session_id=item.session_id)
