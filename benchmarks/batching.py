@@ -1,6 +1,6 @@
 """Batches: 2,000 items 64 at a time beside a bare asyncio loop of the same SDK; a large job planned and listed.
 
-    python -m benchmarks.batching URL DATABASE ITEMS AT_ONCE    runs a batch and prints its seconds
+python -m benchmarks.batching URL DATABASE ITEMS AT_ONCE    runs a batch and prints its seconds
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ def run(url: str, path: str, items: int, at_once: int) -> None:
     connect(path)
     prompts = (f"why is the sky blue, number {i}?" for i in range(items))
     job = batches.create(f"bench {time.time()}", prompts, model="openai/m", concurrency=at_once)
+    import openai  # noqa: F401  both begin with the SDK loaded
+
     began = time.monotonic()
     report = batches.run(job)
     assert report.status == "done", report

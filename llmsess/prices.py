@@ -110,8 +110,16 @@ def catalogue_price(provider: str, name: str, usage: Usage, at: datetime | None 
         counts = (fresh, cached, written, usage.output_tokens or 0)
         total = sum((count * rate for count, rate in zip(counts, rates.each, strict=True)), Decimal(0))
         return int((total * NANO).to_integral_value())
+    if rates is None and not _is_known(provider, name):
+        return None
     found = _calculated(provider, name, usage, at)
     return None if found is None else int((found.total_price * NANO).to_integral_value())
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_known(provider: str, name: str) -> bool:
+    """Return whether the catalogue knows a model at all; looking for one that it does not takes it a millisecond."""
+    return _calculated(provider, name, Usage(0, output_tokens=0)) is not None
 
 
 class _Rates(NamedTuple):

@@ -20,6 +20,7 @@ from llmsess.models import Message, dump_json, new_uuid, now, time_text
 from llmsess.parts import Attachment, pack, unpack
 from llmsess.rows import insert_row, readable, row_reader
 
+FIRST_SEQUENCE = 1
 AT_ONCE = 200  # messages of a stream
 TITLE_CHARACTERS = 80  # of a title cut from a prompt
 ATTACHED = ("image", "image_url", "document", "file", "audio", "input_audio", "input_image", "input_file")  # blocks
@@ -75,11 +76,18 @@ class End:
             raise NotFound("session", "(deleted)", hint="it was deleted meanwhile")
         if row[0] is not None and row[2] is None:  # its id may be the next message's
             raise DamagedConversation("the last message is gone")
-        self.session_id = session_id
-        self.head_id, self.next_sequence, self.position = row[0], row[1], row[2] or 0
-        self.status = "active"
-        self.title = row[4]
-        self.latest = now()
+        self._begin(session_id, row[0], row[1], row[2] or 0, row[4])
+
+    def _begin(self, session_id: int, head_id: int | None, sequence: int, position: int, title: str | None) -> None:
+        self.session_id, self.head_id, self.next_sequence, self.position = session_id, head_id, sequence, position
+        self.status, self.title, self.latest = "active", title, now()
+
+    @classmethod
+    def of_new(cls, session_id: int, title: str | None = None) -> End:
+        """Return the end of a session that this transaction has made, without reading it."""
+        end = cls.__new__(cls)
+        end._begin(session_id, None, FIRST_SEQUENCE, 0, title)
+        return end
 
     def add(self, role: str, content: str | Sequence[Any], **fields: Any) -> Message:
         """Write a message under the head, move the head to it and return it.

@@ -48,10 +48,10 @@ def claim(job_id: int, count: int) -> list[Item]:
     return [Item(row[0], row[1], row[2], json.loads(row[3] or "{}"), row[4], row[5], row[6]) for row in rows]
 
 
-def is_claimed(item: Item) -> bool:
-    """Return whether this process has its claim of an item still."""
-    sql = "SELECT 1 FROM batch_items WHERE id = ? AND status = 'claimed' AND lease_owner = ?"
-    return database.execute_sql(sql, (item.id, owners.me())).fetchone() is not None
+def claimed(job_id: int) -> set[int]:
+    """Return the inner ids of the items of a job that this process has claimed still."""
+    sql = "SELECT id FROM batch_items WHERE job_id = ? AND status = 'claimed' AND lease_owner = ?"
+    return {row[0] for row in database.execute_sql(sql, (job_id, owners.me())).fetchall()}
 
 
 _FREE = "status = 'todo', lease_owner = NULL, lease_expires_at = NULL"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmsess import attachments, contexts, request_parameters, routing, templates
@@ -28,6 +28,7 @@ from llmsess.writing import ATTACHED as ATTACHMENTS
 CHAT_URLS = ("/v1/chat/completions", "/chat/completions", None)  # of OpenAI's batch lines; others are no conversations
 _HOW = ("model", "messages", "stream", "stream_options")  # keys of a body that llmsess says itself
 MAX_KEY_CHARACTERS = 500
+COLUMNS = ("temperature", "max_tokens")  # parameters that a row has a place of its own for
 Said = tuple[str, str | list[Any]]  # a role, and a text or blocks
 
 
@@ -167,6 +168,7 @@ class Former:
         self.template = templates.parse(job.template) if job.template else None
         self.model = get_row(LanguageModel, job.model_id) if job.model_id else None
         self.routes: dict[str | None, Route] = {}
+        self.bases: dict[int, Request] = {}
 
     def form(self, row: Mapping[str, Any]) -> Formed:
         """Return the request of a row; raises InvalidInput, NotFound, MissingKey, ContextTooLong."""
@@ -204,29 +206,30 @@ class Former:
         """Return the request of a prompt, or of a template filled with a row."""
         paths = list(row.get(ATTACHED) or ())
         if self.template is None:
-            return self._asked(row, str(row.get("prompt") or ""), paths, self._options(**_own(row)))
+            return self._asked(row, str(row.get("prompt") or ""), paths, _own(row))
         wanted = self.template.variables()
         values = {name: row[name] for name in wanted if name in row and row[name] is not None}
         given = str(row.get("input") or row.get("prompt") or "") if not wanted or "input" in wanted else ""
         values.pop("input", None)
         filled = templates.fill(self.template, given, values)
-        own = {"system": self.job.system_prompt or filled.options.get("system")}
+        system = None if self.job.system_prompt else filled.options.get("system")
+        own = {"system": system} if system else {}
         paths += [path for path, _ in self.template.attachments]
-        return self._asked(row, filled.prompt, paths, self._options(**own))
+        return self._asked(row, filled.prompt, paths, own)
 
-    def _asked(self, row: Mapping[str, Any], prompt: str, paths: list[str], options: Options) -> Formed:
+    def _asked(self, row: Mapping[str, Any], prompt: str, paths: list[str], own: dict[str, Any]) -> Formed:
         blocks = [attachments.load(path).block() for path in paths]
         if not prompt.strip() and not blocks:
             raise InvalidInput("there is no prompt")
         said = [{"type": "text", "text": prompt}] if prompt.strip() else []
         content: str | list[Any] = [*said, *blocks] if blocks else prompt
-        return self._formed(row, [("user", content)], options)
+        return self._formed(row, [("user", content)], own)
 
     def _said(self, row: Mapping[str, Any], messages: list[Any], own: dict[str, Any]) -> Formed:
-        known = {name: row[name] for name in request_parameters.KNOWN if name in row and name not in own}
-        known.pop("temperature", None), known.pop("max_tokens", None)
-        own["parameters"] = known | dict(own.get("parameters") or {})
-        return self._formed(row, [_message(message) for message in messages], self._options(**own))
+        known = {name: row[name] for name in request_parameters.KNOWN if name in row and name not in COLUMNS}
+        parameters = known | dict(own.get("parameters") or {})
+        own |= {"parameters": parameters} if parameters else {}
+        return self._formed(row, [_message(message) for message in messages], own)
 
     def _body(self, row: Mapping[str, Any], body: Mapping[str, Any], dialect: str) -> Formed:
         """Return the request of a line of a batch file: as it stands where the server speaks its language."""
@@ -254,17 +257,16 @@ class Former:
         )  # fmt: skip
         return Formed(way, request, said)
 
-    def _formed(self, row: Mapping[str, Any], said: list[Said], options: Options) -> Formed:
+    def _formed(self, row: Mapping[str, Any], said: list[Said], own: dict[str, Any]) -> Formed:
         way = self.route(row)
-        request = routing.request_for(way, None, options)
-        turns = [_turn(*one) for one in said]
-        return Formed(way, _with(request, turns), said)
+        request = self._base(way) if not own else routing.request_for(way, None, self._options(**own))
+        return Formed(way, replace(request, turns=[_turn(*one) for one in said]), said)
 
-
-def _with(request: Request, turns: list[Turn]) -> Request:
-    from dataclasses import replace
-
-    return replace(request, turns=turns)
+    def _base(self, way: Route) -> Request:
+        """Return the request of a row that says nothing of how it is sent, made once for each model."""
+        if way.model.id not in self.bases:
+            self.bases[way.model.id] = routing.request_for(way, None, self._options())
+        return self.bases[way.model.id]
 
 
 def _message(message: Mapping[str, Any]) -> Said:

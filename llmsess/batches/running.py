@@ -80,6 +80,7 @@ class Run:
         self.interrupts = self.answered = self.longest = 0
         self.stopped: tuple[str, LlmsessError | None] | None = None  # why nothing more is to leave
         self.held: Held | None = None
+        self.idle = False  # nothing was there to claim
         self.parked = False  # items wait for the answer to an equal request
         self.renewed = time.monotonic()
         self.providers = contextlib.ExitStack()
@@ -131,6 +132,7 @@ class Run:
             self.dispatch(one)
         self.tell(settled)
         self.form(claimed)
+        self.idle = not claimed
         if time.monotonic() - self.renewed >= owners.RENEW_S:
             claiming.renew(self.job.id)
             self.renewed = time.monotonic()
@@ -163,7 +165,7 @@ class Run:
         if self.ready and not self.parked:
             return 0
         due = self.waiting[0][0] - time.monotonic() if self.waiting else POLL_S
-        return max(0.0, min(due, POLL_S))
+        return max(0.0, min(due, POLL_S if self.idle else 0.0))
 
     def slots(self) -> int:
         return int(self.purse.row.get("concurrency") or CONCURRENCY)
@@ -200,28 +202,29 @@ class Run:
         """Write ahead what may leave now: what waited for another attempt first, then the next items."""
         sending: list[Sending] = []
         parked: list[Ready] = []
+        mine = claiming.claimed(self.job.id) if self.ready or self.waiting else set()
         self.held = None
         while len(self.flying) + len(sending) < self.slots():
             ready = self.next_ready()
             if ready is None:
                 break
+            if ready.item.id not in mine:  # cancelled, or taken over while this process was stopped
+                continue
             found = storing.answered(ready.formed, ready.sha256) if self.job.use_cache else None
             if found is not None and found[0] == "sent":
                 parked.append(ready)
                 continue
             if found is not None:
-                done = storing.reuse(self.job, ready.item, ready.formed, found[1])
-                settled += [done] if done is not None else []
+                settled.append(storing.reuse(self.job, ready.item, ready.formed, found[1]))
                 continue
             self.held = self.purse.held(ready.need)
             if self.held is not None:
                 self.ready.appendleft(ready)
                 break
             one = storing.send(self.job, ready.item, ready.formed, ready.need, ready.sha256)
-            if one is not None:
-                self.purse.reserve(ready.need)
-                self.flying[one.call_id] = ready
-                sending.append(one)
+            self.purse.reserve(ready.need)
+            self.flying[one.call_id] = ready
+            sending.append(one)
         self.ready.extendleft(reversed(parked))
         self.parked = bool(parked)
         if self.held is not None and self.held.seconds is None and not self.flying:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmsess import crashpoints, owners, schemas
-from llmsess.batches.claiming import Item, is_claimed, lose
+from llmsess.batches.claiming import Item, lose
 from llmsess.batches.forming import Formed
 from llmsess.batches.limiting import Need, Purse
 from llmsess.db import database
@@ -22,9 +22,9 @@ from llmsess.prices import Usage
 from llmsess.providers import Reply
 from llmsess.recording import Came
 from llmsess.recovering import interrupt
-from llmsess.rows import insert_row, update_row
+from llmsess.rows import insert_row, update_owned, update_row
 from llmsess.settling import Outcome, call_error, keep_aside, settled, store
-from llmsess.texts import clean, one_line
+from llmsess.texts import clean, one_line, stored
 from llmsess.writing import End, message_by_id
 
 ERROR_CHARACTERS = 500
@@ -74,10 +74,8 @@ class Settled:
 # Before
 
 
-def send(job: BatchJob, item: Item, formed: Formed, need: Need, sha256: str) -> Sending | None:
-    """Write an attempt of an item ahead and return it, None where another process has the item by now."""
-    if not is_claimed(item):
-        return None
+def send(job: BatchJob, item: Item, formed: Formed, need: Need, sha256: str) -> Sending:
+    """Write an attempt of a claimed item ahead and return it."""
     if item.reply is None:
         item.reply = _open(job, item, formed)
     item.attempts += 1
@@ -121,7 +119,7 @@ def _end(job: BatchJob, item: Item, formed: Formed) -> End:
         end = End(item.session_id or 0)
         end.head_id, end.position = earlier
         return end
-    end = End(new_session(job, item, formed))
+    end = End.of_new(new_session(job, item, formed))
     for role, content in formed.said:
         end.add(role, content)
     return end
@@ -168,7 +166,8 @@ def record(job: BatchJob, answer: Answer, purse: Purse, status: str) -> Settled:
     if reply is None and _is_lost(error):
         message["status"] = "interrupted"
     try:
-        store(sending.reply, sending.call_id, message, call)
+        if reply is None or not _store_first(sending, message, call):
+            store(sending.reply, sending.call_id, message, call)
     except Conflict as trouble:  # its session was deleted meanwhile
         status, kind = "unknown", "unsaved"
         aside = f"; its answer is in {keep_aside(sending.reply.uuid, message)}" if reply else ""
@@ -178,6 +177,14 @@ def record(job: BatchJob, answer: Answer, purse: Purse, status: str) -> Settled:
     item.reply = None
     shown = status if ours else "late"
     return Settled(item.key, item.position, shown, why, kind, message.get("cost"), item.session_id)
+
+
+def _store_first(sending: Sending, message: dict[str, Any], call: dict[str, Any]) -> bool:
+    """Store the answer to a first attempt that is still ours, and whose session therefore is as it should be."""
+    if sending.item.attempts > 1 or not update_owned(sending.reply, **stored(message)):
+        return False
+    update_row(Call, sending.call_id, **call)
+    return True
 
 
 def refuse(job: BatchJob, answer: Answer, purse: Purse) -> None:
@@ -286,10 +293,8 @@ def answered(formed: Formed, sha256: str) -> tuple[str, int] | None:
     return (row[0], row[1]) if row else None
 
 
-def reuse(job: BatchJob, item: Item, formed: Formed, reply_id: int) -> Settled | None:
-    """Give an item the reply of an equal request; its session is a branch that ends there. None where it is lost."""
-    if not is_claimed(item):
-        return None
+def reuse(job: BatchJob, item: Item, formed: Formed, reply_id: int) -> Settled:
+    """Give a claimed item the reply of an equal request; its session is a branch that ends there."""
     reply = message_by_id(reply_id)
     item.session_id = new_session(
         job, item, formed, head_id=reply_id, parent_session_id=reply.session_id, relation="fork",

@@ -64,7 +64,7 @@ class Completion(Building):
         said, self.half = self.half + said, ""
         if said and "\ud800" <= said[-1] <= "\udbff":
             said, self.half = said[:-1], said[-1]
-        if any("\ud800" <= character <= "\udfff" for character in said):
+        if not said.isascii() and any("\ud800" <= character <= "\udfff" for character in said):
             return said.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return said
 
