@@ -16,6 +16,7 @@ from llmsess.errors import InvalidInput
 from llmsess.models import MAX_COST_USD, NANO, LanguageModel, Message, now
 
 QUOTED_TOKENS = 1_000  # of a quote: a long request may cost more a token
+BATCH_SHARE = 0.5  # of its price that a provider's own batch service asks (OpenAI and Anthropic, 2026)
 MAX_PRICE = 10**12  # nano-USD per thousand tokens, a million USD per million: more is a mistake
 
 
@@ -45,9 +46,13 @@ UNPRICED = Price(None, None)
 
 
 def price(
-    model: LanguageModel | None, usage: Usage, *, at: datetime | None = None, reported_usd: Decimal | None = None
-) -> Price:
-    """Return the price of a reply: reported > set on the model > catalogue at that time > unknown."""
+    model: LanguageModel | None, usage: Usage, *, at: datetime | None = None, reported_usd: Decimal | None = None,
+    share: float = 1,
+) -> Price:  # fmt: skip
+    """Return the price of a reply: reported > set on the model > catalogue at that time > unknown.
+
+    `share` is the part of a price that is asked, as BATCH_SHARE.
+    """
     if reported_usd is not None and 0 <= reported_usd < MAX_COST_USD:
         return Price(int((reported_usd * NANO).to_integral_value()), "provider")
     if model is None or usage.input_tokens is None or usage.output_tokens is None:
@@ -55,7 +60,7 @@ def price(
     nano, source = _own_price(model, usage), "model"
     if nano is None:
         nano, source = catalogue_price(model.provider, model.model_name, usage, at), "catalog"
-    return UNPRICED if nano is None or not 0 <= nano < MAX_COST_USD * NANO else Price(nano, source)
+    return UNPRICED if nano is None or not 0 <= nano < MAX_COST_USD * NANO else Price(round(nano * share), source)
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,12 @@ def route(model: str | LanguageModel, *, keep: bool = True) -> Route:
     return Route(stored, provider, _key(provider, stored))
 
 
+def keyless_route(model: str | LanguageModel) -> Route:
+    """Return where turns for the model would go, without the key; raises as `callable_model()`."""
+    stored = callable_model(model)
+    return Route(stored, providers.get(stored.provider, compatible=stored.base_url is not None), None)
+
+
 def _key(provider: Provider, model: LanguageModel) -> str | None:
     """Return the key from the environment, None where none is needed; raises MissingKey, InvalidInput."""
     own_server = model.base_url is not None and model.api_key_env is None

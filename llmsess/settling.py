@@ -66,13 +66,13 @@ def call_error(error: ProviderError) -> dict[str, Any]:
     return {"http_status": error.http_status, "error_kind": error.error_kind, "provider_request_id": error.request_id}
 
 
-def reply_fields(reply: Reply, model: LanguageModel, at: datetime) -> dict[str, Any]:
-    """Return a reply as columns of its message."""
+def reply_fields(reply: Reply, model: LanguageModel, at: datetime, share: float = 1) -> dict[str, Any]:
+    """Return a reply as columns of its message; `share` is the part of the model's price that it cost."""
     usage = Usage(
         reply.input_tokens, reply.cached_input_tokens, reply.cache_write_tokens, reply.output_tokens,
         reply.reasoning_tokens,
     )  # fmt: skip
-    price = prices.price(model, usage, at=at, reported_usd=reply.cost_usd)
+    price = prices.price(model, usage, at=at, reported_usd=reply.cost_usd, share=share)
     fields: dict[str, Any] = {
         "content": texts.clean(reply.content),
         "reasoning": texts.clean(reply.reasoning or "") or None,

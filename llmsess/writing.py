@@ -95,7 +95,10 @@ class End:
         `fields` are columns of a message, checked at the door by whoever took them from a caller.
         """
         packed = pack(content)
-        values = packed.fields() | fields
+        return self.enter(role, packed.fields() | fields, packed.attachments)
+
+    def enter(self, role: str, values: dict[str, Any], attachments: Sequence[Attachment] = ()) -> Message:
+        """Write a message, whose text is among its columns already, as `add()` does."""
         values.setdefault("origin", door.ORIGIN_OF.get(role, "harness"))
         values.setdefault("status", "complete")
         values.setdefault("created_at", self.latest)
@@ -112,7 +115,7 @@ class End:
         if self.title is None and role == "user" and values["content"]:
             self.title = texts.one_line(values["content"], TITLE_CHARACTERS) or None
         row_id = insert_row(Message, **texts.stored(values))
-        keep_attachments(row_id, packed.attachments)
+        keep_attachments(row_id, attachments)
         self.head_id, self.position, self.next_sequence = row_id, self.position + 1, self.next_sequence + 1
         return row_of(row_id, values)
 

@@ -12,8 +12,9 @@ request), `claiming`, `storing`, `limiting`, `running` (the engine), `estimating
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -21,11 +22,14 @@ from typing import Any
 from llmsess import door, prices
 from llmsess.batches import claiming, planning
 from llmsess.batches.estimating import Estimate, estimate
-from llmsess.batches.inputs import Inputs, Row, stored
-from llmsess.batches.planning import Added
+from llmsess.batches.importing import Imported, import_results
+from llmsess.batches.inputs import FORMATS, Inputs, Row, stored
+from llmsess.batches.planning import CONCURRENCY, LIMITS, MAX_CONCURRENCY, ON_UNKNOWN, RETRIES, Added
+from llmsess.batches.results import FORMATS as RESULT_FORMATS
+from llmsess.batches.results import Exported, export
 from llmsess.batches.running import OnItem, Run, begin
 from llmsess.batches.storing import Settled
-from llmsess.batches.viewing import Item, Page, find, get, item, items
+from llmsess.batches.viewing import STATES, Item, Page, count, find, get, item, items, stream_items
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput, LlmsessError
 from llmsess.models import BatchJob, now, usd
@@ -33,11 +37,12 @@ from llmsess.prices import Usage
 from llmsess.rows import update_row
 
 __all__ = [
-    "Added", "Estimate", "Inputs", "Item", "Page", "Row", "RunReport", "Settled", "Status", "add", "cancel", "create",
-    "delete", "edit", "estimate", "find", "get", "item", "items", "resolve", "retry", "run", "status", "stored",
+    "CONCURRENCY", "FORMATS", "LIMITS", "MAX_CONCURRENCY", "ON_UNKNOWN", "RESULT_FORMATS", "RETRIES", "STATES",
+    "Added", "Estimate", "Exported", "Imported", "Inputs", "Item", "Page", "Row", "RunReport", "Settled", "Status",
+    "add", "cancel", "check_same", "count", "create", "delete", "edit", "estimate", "export", "find", "get",
+    "import_results", "item", "items", "resolve", "retry", "run", "status", "status_of", "stored", "stream_items",
+    "trial",
 ]  # fmt: skip
-
-STATES = ("todo", "claimed", "sent", "done", "failed", "unknown", "cancelled", "skipped")
 
 
 # Jobs
@@ -70,9 +75,26 @@ def add(
     `defined` (model, template, system, parameters, schema) must be the job's own, where given. Raises Conflict for
     another, and where a known key says something else now, InvalidInput.
     """
+    found = check_same(job, **defined)
+    return planning.add(found, inputs, key=key, format=format)
+
+
+def check_same(job: str | BatchJob, **defined: Any) -> BatchJob:
+    """Return a job whose model, template, system, parameters and schema are those given; raises Conflict, NotFound."""
     found = get(job)
     planning.check_same(found, planning.definition(**defined))
-    return planning.add(found, inputs, key=key, format=format)
+    return found
+
+
+@contextlib.contextmanager
+def trial(dry: bool = True) -> Iterator[None]:
+    """Run a block of which nothing stays, where it is dry: to plan a job, estimate it, and have it gone."""
+    if not dry:
+        yield
+        return
+    with database.atomic() as transaction:
+        yield
+        transaction.rollback()
 
 
 def edit(job: str | BatchJob, **limits: Any) -> BatchJob:
@@ -119,10 +141,11 @@ def status(job: str | BatchJob) -> Status:
     """Return where a job is, after what lost processes held was freed; raises NotFound."""
     found = get(job)
     claiming.take_over(found)
-    return _status(get(found.uuid))
+    return status_of(get(found.uuid))
 
 
-def _status(job: BatchJob) -> Status:
+def status_of(job: BatchJob) -> Status:
+    """Return where a job is by its row alone; nothing is written."""
     counts = {state: int(getattr(job, state)) for state in STATES}
     shown = "paused" if job.status == "running" and not counts["claimed"] + counts["sent"] else job.status
     return Status(
@@ -174,8 +197,8 @@ def run(job: str | BatchJob, on_item: OnItem | None = None) -> RunReport:
     finally:
         if alone:
             _active.discard(found.uuid)
-        _close(found)
-    state = _status(get(found.uuid))
+        planning.close(found)
+    state = status_of(get(found.uuid))
     if ended.interrupted:
         word = "interrupted"
     elif ended.reason is not None or state.counts["todo"]:
@@ -185,21 +208,6 @@ def run(job: str | BatchJob, on_item: OnItem | None = None) -> RunReport:
     if ended.reason is not None:
         update_row(BatchJob, found.id, error=ended.reason)
     return RunReport(word, state, ended.answered, ended.reason, ended.error)
-
-
-_CLOSE = """
-    UPDATE batch_jobs SET status = CASE
-        WHEN status = 'cancelled' THEN status WHEN claimed + sent > 0 THEN 'running'
-        WHEN todo + unknown > 0 THEN 'paused' WHEN done = 0 AND failed > 0 THEN 'failed' ELSE 'done' END,
-    ended_at = iif(todo + claimed + sent + unknown = 0, ?, NULL) WHERE id = ?
-"""
-
-
-def _close(job: BatchJob) -> None:
-    """Set how a job stands when nobody works on it in this process any more."""
-    from llmsess.models import time_text
-
-    database.execute_sql(_CLOSE, (time_text(now()), job.id))
 
 
 def _check_priced(job: BatchJob) -> None:
@@ -240,7 +248,7 @@ def resolve(job: str | BatchJob, how: str, *, keys: Iterable[str] = ()) -> int:
     claiming.take_over(found)
     with database.atomic():
         count = _move(found, "unknown", "todo" if how == "resend" else "skipped", _any("item_key", keys))
-        _close(found)
+        planning.close(found)
     return count
 
 

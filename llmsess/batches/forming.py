@@ -161,10 +161,10 @@ class Formed:
 
 
 class Former:
-    """Makes the rows of one job requests; models are looked up once."""
+    """Makes the rows of one job requests; models are looked up once. A keyless one's are not to be sent."""
 
-    def __init__(self, job: BatchJob) -> None:
-        self.job = job
+    def __init__(self, job: BatchJob, *, keyless: bool = False) -> None:
+        self.job, self.keyless = job, keyless
         self.template = templates.parse(job.template) if job.template else None
         self.model = get_row(LanguageModel, job.model_id) if job.model_id else None
         self.routes: dict[str | None, Route] = {}
@@ -190,8 +190,14 @@ class Former:
         own = None if self.model else model_of(row, templated=self.template is not None)
         if own not in self.routes:
             chosen: Any = self.model or own or (self.template and self.template.model)
-            self.routes[own] = routing.route(chosen or routing.choose_model(None, Options()))
+            chosen = chosen or routing.choose_model(None, Options())
+            self.routes[own] = routing.keyless_route(chosen) if self.keyless else routing.route(chosen)
         return self.routes[own]
+
+    def blank(self, model: str | None) -> Formed:
+        """Return a request of which only the model is known, if at all, for an answer whose question is not."""
+        way = self.route({"model": model})
+        return Formed(way, Request(way.model.model_name, []), [])
 
     def _options(self, **own: Any) -> Options:
         """Return how an item is sent: its own word, else the job's, else the template's."""

@@ -21,9 +21,9 @@ from llmsess.batches import forming
 from llmsess.batches.inputs import Inputs, Row, read
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput
-from llmsess.models import NANO, BatchJob, dump_json, now
+from llmsess.models import NANO, BatchJob, dump_json, now, time_text
 from llmsess.routing import Options
-from llmsess.rows import get_row, insert_row, update_row
+from llmsess.rows import insert_row, update_row
 from llmsess.settings import expanded
 from llmsess.templates import Template
 from llmsess.texts import one_line
@@ -295,9 +295,19 @@ def _enter(job_id: int) -> Added:
     return Added(new, staged - new)
 
 
-def model_name(job: BatchJob) -> str | None:
-    """Return the reference of a job's model, None where its items name their own."""
-    from llmsess.models import LanguageModel
+_CLOSE = """
+    UPDATE batch_jobs SET status = CASE
+        WHEN status = 'cancelled' THEN status WHEN claimed + sent > 0 THEN 'running'
+        WHEN todo + unknown > 0 THEN 'paused' WHEN done = 0 AND failed > 0 THEN 'failed' ELSE 'done' END,
+    ended_at = iif(todo + claimed + sent + unknown = 0, ?, NULL) WHERE id = ?
+"""
 
-    row = get_row(LanguageModel, job.model_id) if job.model_id else None
-    return row.reference if row else None
+
+def close(job: BatchJob) -> None:
+    """Set how a job stands when nobody works on it in this process any more."""
+    database.execute_sql(_CLOSE, (time_text(now()), job.id))
+
+
+def blank(name: str) -> BatchJob:
+    """Make a job without items, whose results come from elsewhere, and return it; raises InvalidInput."""
+    return BatchJob.get_by_id(insert_row(BatchJob, name=_name(name), created_at=now()))

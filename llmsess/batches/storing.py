@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmsess import crashpoints, owners, schemas
+from llmsess import crashpoints, owners, prices, schemas
 from llmsess.batches.claiming import Item, lose
 from llmsess.batches.forming import Formed
 from llmsess.batches.limiting import Need, Purse
@@ -23,7 +23,7 @@ from llmsess.providers import Reply
 from llmsess.recording import Came
 from llmsess.recovering import interrupt
 from llmsess.rows import insert_row, update_owned, update_row
-from llmsess.settling import Outcome, call_error, keep_aside, settled, store
+from llmsess.settling import Outcome, call_error, keep_aside, reply_fields, settled, store
 from llmsess.texts import clean, one_line, stored
 from llmsess.writing import End, message_by_id
 
@@ -158,7 +158,7 @@ def record(job: BatchJob, answer: Answer, purse: Purse, status: str) -> Settled:
     message, call = settled(outcome, Came(answer.latency_ms), model)
     if reply is not None:
         purse.settle(sending.need, _usage(reply), message["cost"])
-        problem = _misfit(sending, reply)
+        problem = misfit(sending.formed, reply)
         if problem is not None:
             status, kind, why = "failed", "schema", problem
     elif not _is_lost(error):
@@ -238,9 +238,9 @@ def _usage(reply: Reply) -> Usage:
     return Usage(reply.input_tokens, output_tokens=reply.output_tokens)
 
 
-def _misfit(sending: Sending, reply: Reply) -> str | None:
+def misfit(formed: Formed, reply: Reply) -> str | None:
     """Return why a reply does not fit the schema that was asked for, None where it does."""
-    schema = sending.formed.request.schema
+    schema = formed.request.schema
     if schema is None:
         return None
     try:
@@ -275,6 +275,37 @@ def kept_aside(answers: Sequence[Answer], trouble: Exception) -> Exception:
             paths.append(str(keep_aside(answer.sending.reply.uuid, message)))
     return UnsavedReply(" ".join(paths), str(trouble)) if paths else trouble
 
+
+# What ran elsewhere
+
+
+def record_result(job: BatchJob, item: Item, formed: Formed, reply: Reply, purse: Purse, need: Need) -> Settled:
+    """Write the reply to an item that a batch service answered, at its price, with what was said before it."""
+    moment = now()
+    end, fields = _end(job, item, formed), reply_fields(reply, formed.way.model, moment, prices.BATCH_SHARE)
+    stored_reply = end.enter("assistant", fields | {"model_id": formed.way.model.id, "created_at": moment})
+    end.save()
+    item.session_id = end.session_id
+    purse.settle(need, _usage(reply), fields["cost"])
+    problem = misfit(formed, reply)
+    status, kind = ("done", None) if problem is None else ("failed", "schema")
+    settle_elsewhere(item, status, problem, kind, (end.session_id, stored_reply.id))
+    return Settled(item.key, item.position, status, problem, kind, fields["cost"], item.session_id)
+
+
+def settle_elsewhere(
+    item: Item, status: str, why: str | None, kind: str | None, places: tuple[int, int] | None = None
+) -> None:
+    """Write what became of an item that no process holds; `places` are its session and its reply."""
+    session_id, result_id = places or (item.session_id, item.result_id)
+    values = (status, why and clean(why), kind, session_id, result_id, item.id)
+    database.execute_sql(_ELSEWHERE, values)
+
+
+_ELSEWHERE = """
+    UPDATE batch_items SET status = ?, error = ?, error_kind = ?, session_id = ?, result_id = ?, lease_owner = NULL,
+    lease_expires_at = NULL, shard_id = NULL WHERE id = ?
+"""
 
 # An answer that is there already
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 from llmsess import door, listing
 from llmsess.db import database
 from llmsess.errors import InvalidInput, NotFound
-from llmsess.models import BatchJob
+from llmsess.models import BatchJob, parse_time
 from llmsess.references import resolve
 from llmsess.texts import one_line, whole
 
@@ -50,6 +51,12 @@ def find(*, status: str | None = None, limit: int | None = 50, cursor: str | Non
     return Jobs([found[row_id] for row_id in ids], following)
 
 
+def count(status: str | None = None) -> int:
+    """Return how many jobs there are, with a status, or of any."""
+    sql = "SELECT count(*) FROM batch_jobs WHERE ? IS NULL OR status = ?"
+    return int(database.execute_sql(sql, (status, status)).fetchone()[0])
+
+
 @dataclass(frozen=True)
 class Item:
     """An item of a job: its input, its state, and, once there is one, its session and its answer.
@@ -74,6 +81,8 @@ class Item:
     latency_ms: int | None
     finish_reason: str | None
     message_id: int | None
+    has_parts: bool
+    answered_at: datetime | None
     http_status: int | None
     request_id: str | None
 
@@ -83,6 +92,7 @@ _ITEMS = f"""
     SELECT i.item_key, i.position, i.status, i.input, i.attempts, i.error, i.error_kind, s.uuid, m.uuid,
         CASE WHEN m.status = 'complete' THEN {whole("m", "content")} END,
         l.provider || '/' || l.model_name, m.input_tokens, m.output_tokens, m.cost, m.latency_ms, m.finish_reason, m.id,
+        m.parts IS NOT NULL, m.completed_at,
         c.http_status, c.provider_request_id
     FROM batch_items i LEFT JOIN sessions s ON s.id = i.session_id LEFT JOIN messages m ON m.id = i.result_id
     LEFT JOIN models l ON l.id = m.model_id
@@ -111,7 +121,10 @@ def _stream(job_id: int, sql: str, values: list[Any], after: int) -> Iterator[It
     while rows := database.execute_sql(sql, (job_id, after, *values, READ_AT_ONCE)).fetchall():
         for row in rows:
             values_of = dict(zip(_FIELDS, row, strict=True))
-            yield Item(**values_of | {"input": json.loads(row[3] or "{}")})
+            at = values_of["answered_at"]
+            yield Item(
+                **values_of | {"input": json.loads(row[3] or "{}"), "answered_at": parse_time(at) if at else None}
+            )
         after = rows[-1][1]
 
 

@@ -29,6 +29,7 @@ COMMANDS = {  # name: (module and attribute, short help)
     "template": ("template:template", "Saved prompts with variables."),
     "search": ("search:search", "Find messages by what they say."),
     "snapshot": ("snapshot:snapshot", "Marks in a conversation: go back to them, compare, replay."),
+    "batch": ("batch:batch", "Many prompts, each answered once; resumed after whatever stopped them."),
     "stats": ("stats:stats", "Counts, tokens and cost."),
     "import": ("imports:import_", "Bring in conversations of other tools."),
     "export": ("exports:export", "Write conversations in a format."),

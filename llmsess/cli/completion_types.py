@@ -26,6 +26,10 @@ _QUERIES = {
         "SELECT substr(uuid, 1, 8), coalesce(name, created_at) FROM session_snapshots "
         "WHERE uuid >= :low AND uuid < :low || 'g' ORDER BY created_at DESC LIMIT :shown"
     ),
+    "batch": (
+        "SELECT name, status FROM batch_jobs WHERE substr(lower(name), 1, :length) = :low "
+        "ORDER BY created_at DESC LIMIT :shown"
+    ),
     "tag": "SELECT DISTINCT tag, '' FROM session_tags WHERE substr(tag, 1, :length) = :low LIMIT :shown",
 }  # fmt: skip
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -51,7 +55,7 @@ def _completer(kind: str) -> Completer:
         except _troubles():
             return []  # there is nobody to tell: the shell is waiting for words
         words = [CompletionItem(value, help=one_line(text, 60) or None) for value, text in rows]
-        if kind in ("session", "snapshot") and "@last".startswith(incomplete):
+        if kind in ("session", "snapshot", "batch") and "@last".startswith(incomplete):
             words.append(CompletionItem("@last"))
         return words
 
@@ -59,4 +63,4 @@ def _completer(kind: str) -> Completer:
 
 
 SESSION, SNAPSHOT, MODEL = map(_completer, ("session", "snapshot", "model"))
-PROJECT, TAG, TEMPLATE = map(_completer, ("project", "tag", "template"))
+PROJECT, TAG, TEMPLATE, BATCH = map(_completer, ("project", "tag", "template", "batch"))

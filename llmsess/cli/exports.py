@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import gzip
 import os
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import click
 
 from llmsess import exporters, exporting
 from llmsess.cli import output
 from llmsess.cli.completion_types import SESSION
+from llmsess.cli.files import opened
 from llmsess.cli.options import confirmed, database, session_filter, session_filters
-from llmsess.errors import InvalidInput, LlmsessError, SomeFailed
+from llmsess.errors import InvalidInput, SomeFailed
 
 
 @click.command("export")
@@ -60,46 +55,10 @@ def export(
     file = None if file == "-" else file
     if file and os.path.isfile(file) and not confirmed(f"overwrite {file}", yes=yes, dry_run=False):
         return
-    with _opened(file) as out:
+    with opened(file) as out:
         report = exporting.run(format_, out, references, chosen, redact=redact, hidden=hidden)
     _show(report, format_, file, redact=redact, as_json=as_json)
     _check(report)
-
-
-@contextlib.contextmanager
-def _opened(file: str | None) -> Iterator[IO[str]]:
-    """Open what is written to; a file appears, readable by its owner only, when it is whole."""
-    if file is None:
-        yield cast(IO[str], output.DataStream())
-        return
-    try:
-        path = Path(file).expanduser().resolve()
-        if path.is_symlink():  # Python before 3.13 refuses it by itself
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        if path.exists() and not path.is_file():  # a pipe or a device is written to as it is
-            with path.open("wb") as raw, _text(raw, path) as out:
-                yield out
-            return
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except (OSError, RuntimeError, ValueError) as error:  # also a link that leads to itself, a name with a NUL
-        raise LlmsessError(f"{file[:100]} cannot be written: {getattr(error, 'strerror', error)}") from error
-    try:
-        with os.fdopen(handle, "wb") as raw, _text(raw, path) as out:
-            yield out
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-@contextlib.contextmanager
-def _text(raw: IO[bytes], path: Path) -> Iterator[IO[str]]:
-    import io
-
-    packed: Any = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-    with packed, io.TextIOWrapper(packed, encoding="utf-8", errors="replace", newline="\n") as out:
-        yield out
 
 
 def _check(report: exporting.ExportReport) -> None:

@@ -57,10 +57,12 @@ def recovered() -> list[Any]:
     """Settle the replies that dead processes left unfinished, say so, and return them."""
     from llmsess import chat, sessions
 
-    messages = chat.recover()
+    messages, batched = chat.recover(), 0
     for message in messages:
         session = sessions.by_id(message.session_id)
-        if session.status == "deleted":
+        if session.session_type == "batch":
+            batched += 1
+        if session.status == "deleted" or session.session_type == "batch":
             continue
         title = f" ({session.title})" if session.title else ""
         output.notice(
@@ -68,6 +70,8 @@ def recovered() -> list[Any]:
             f"Go on with: llmsess chat --session {session.uuid[:8]} PROMPT, "
             f"or ask again with: llmsess session retry {session.uuid[:8]}"
         )
+    if batched:
+        output.notice(f"{output.counted(batched, 'request')} of batches had no answer yet: llmsess batch list")
     return messages
 
 
@@ -101,6 +105,13 @@ def one_page(rows: Sequence[T], key: Callable[[T], str], limit: int, all_: bool,
 
 def session_filters(command: F) -> F:
     """Add the options that choose sessions; `session_filter()` reads them."""
+    command = other_filters(command)
+    command = click.option("--model", shell_complete=MODEL, help="Only with this model, as provider/name.")(command)
+    return click.option("--project", shell_complete=PROJECT, help="Only in this project.")(command)
+
+
+def other_filters(command: F) -> F:
+    """Add the options that choose sessions by anything but project and model."""
     for option in (
         click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Only with this metadata."),
         click.option("--until", help="Only with activity before: 7d, yesterday, a date, a time."),
@@ -108,8 +119,6 @@ def session_filters(command: F) -> F:
         click.option("--status", help="Only with this status (archived ones show only so)."),
         click.option("--type", "type_", help="Only of this type: single, imported, batch, ..."),
         click.option("--tag", shell_complete=TAG, help="Only with this tag."),
-        click.option("--model", shell_complete=MODEL, help="Only with this model, as provider/name."),
-        click.option("--project", shell_complete=PROJECT, help="Only in this project."),
     ):
         command = option(command)
     return command

@@ -107,6 +107,13 @@ def notice(text: str, **styles: Any) -> None:
     click.echo(_beside(text, **styles), err=True)
 
 
+def redraw(text: str) -> None:
+    """Write a line over the last one on standard error, a terminal; an empty one takes it away."""
+    import wcwidth
+
+    click.echo(f"\r\x1b[K{wcwidth.clip(text, 0, columns() - 1)}", err=True, nl=False)
+
+
 def _beside(text: str, **styles: Any) -> str:
     """Return harmless text as standard error shows it."""
     plain = os.environ.get("NO_COLOR") or sys.stderr is None or not sys.stderr.isatty()

@@ -11,14 +11,16 @@ import importlib.util
 import os
 import socket
 from importlib import import_module
+from typing import Any
 
 from llmsess.errors import InvalidInput, did_you_mean
-from llmsess.providers.base import Delta, Provider, Reply, Request, Turn
+from llmsess.models import dump_json
+from llmsess.providers.base import Delta, Provider, Reply, Request, Turn, storable
 from llmsess.providers.media import is_text
 
 __all__ = [
     "Delta", "Provider", "Reply", "Request", "Turn", "describe", "fetch", "get", "has_key",
-    "is_text", "key_for", "names", "usable",
+    "is_text", "key_for", "names", "read_reply", "usable",
 ]  # fmt: skip
 
 ANTHROPIC = "llmsess.providers.anthropic:Anthropic"
@@ -52,6 +54,19 @@ def fetch(url: str, limit_bytes: int) -> tuple[bytes, str, str | None]:
     from llmsess.providers.download import download  # here: few prompts need it
 
     return download(url, limit_bytes)
+
+
+_READERS = {
+    "openai": ("llmsess.providers.openai", "Completion"),
+    "anthropic": ("llmsess.providers.anthropic", "Answer"),
+}
+
+
+def read_reply(dialect: str, body: Any, *, http_status: int | None = None, request_id: str | None = None) -> Reply:
+    """Return the reply that an answer in an API's form holds, as batch services write it; raises ProviderError."""
+    module, name = _READERS[dialect]
+    reader = getattr(import_module(module), name)(dialect, request_id, http_status)
+    return storable(reader.whole(dump_json(body)))
 
 
 def names() -> list[str]:

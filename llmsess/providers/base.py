@@ -140,7 +140,7 @@ class Provider(ABC):
                 if said or thought:
                     yield Delta(said, thought)
                 if not isinstance(item, Delta):
-                    yield secrecy.hidden(_storable(item), request.api_key)
+                    yield secrecy.hidden(storable(item), request.api_key)
             if not ended:
                 raise ProviderError("the reply never ended", error_kind="truncated", billed=True)
         except ProviderError as error:
@@ -165,7 +165,7 @@ class Provider(ABC):
         raise ProviderError(f"{self.name} cannot list its models", error_kind="bad_request")
 
 
-def _storable(reply: Reply) -> Reply:
+def storable(reply: Reply) -> Reply:
     """Return a reply whose figures can be stored: what is odd about them must not cost a reply that came."""
     checked = {name: check(getattr(reply, name)) for name, check in _CHECKS}
     odd: dict[str, Any] = {name: value for name, value in checked.items() if value is not getattr(reply, name)}

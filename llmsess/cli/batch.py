@@ -1,0 +1,371 @@
+"""`llmsess batch`: many prompts, each answered once, resumed after whatever stopped them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import click
+
+from llmsess import batches
+from llmsess.cli import SuggestingGroup, batchviews, output
+from llmsess.cli.completion_types import BATCH, MODEL, PROJECT, TEMPLATE
+from llmsess.cli.files import opened
+from llmsess.cli.options import (
+    chosen_format,
+    confirmed,
+    database,
+    format_options,
+    json_or_text,
+    list_options,
+    other_filters,
+    session_filter,
+    text_value,
+    yes_option,
+)
+from llmsess.errors import InvalidInput, NotFound
+from llmsess.models import BatchJob
+
+
+@click.group(cls=SuggestingGroup)
+def batch() -> None:
+    """Many prompts, each answered once. BATCH is a name, an id or its first 4 characters, or @last."""
+
+
+def batch_argument(command: Any) -> Any:
+    """Add the argument BATCH."""
+    return click.argument("reference", metavar="BATCH", shell_complete=BATCH)(command)
+
+
+_DEFINITION = (
+    click.option("--model", "-m", shell_complete=MODEL, help="The model of every item."),
+    click.option("--template", "-t", shell_complete=TEMPLATE, help="Over a row: '.. {{ column }} ..', a name, a file."),
+    click.option("--system", "-s", help="The system prompt; @FILE reads it."),
+    click.option("-o", "--option", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter."),
+    click.option("--schema", help="A JSON Schema that each answer must fit: a file, JSON, or: name, age int"),
+    click.option("--project", shell_complete=PROJECT, help="The project of its sessions."),
+    click.option("--key", metavar="COLUMN", help="The column that identifies a row (else custom_id, or its content)."),
+    click.option("--input-format", type=click.Choice(batches.FORMATS), help="Of an input whose name does not tell."),
+    click.option("--stored", is_flag=True, help="The input is stored messages, of the sessions the filters choose."),
+    click.option("--from-project", shell_complete=PROJECT, help="With --stored: of sessions in this project."),
+    click.option("--from-model", shell_complete=MODEL, help="With --stored: of sessions with this model."),
+    click.option("--role", help="With --stored: of this role (user)."),
+)  # fmt: skip
+_LIMITS = (
+    click.option("--concurrency", "-j", type=click.IntRange(1, batches.MAX_CONCURRENCY),
+                 help=f"Requests at a time ({batches.CONCURRENCY})."),
+    click.option("--rpm", type=click.IntRange(0), help="Requests a minute at most; 0: no limit."),
+    click.option("--tpm", type=click.IntRange(0), help="Tokens a minute at most; 0: no limit."),
+    click.option("--budget-usd", metavar="USD", help="Pause before this is spent; 0: no limit."),
+    click.option("--budget-tokens", type=click.IntRange(0), help="Pause before so many tokens are used."),
+    click.option("--budget-requests", type=click.IntRange(0), help="Pause after so many requests."),
+    click.option("--on-unknown", type=click.Choice(batches.ON_UNKNOWN),
+                 help="Requests whose answer a crash lost: hold them (default), or send them again."),
+    click.option("--retries", type=click.IntRange(0), help=f"Of a refused request ({batches.RETRIES})."),
+    click.option("--cache/--no-cache", default=None, help="An equal request that was answered is not sent again."),
+    click.option("--allow-unpriced/--no-allow-unpriced", default=None,
+                 help="Under --budget-usd, models without a price too."),
+)  # fmt: skip
+
+
+def plan_options(command: Any) -> Any:
+    """Add the options of a job's input, definition and limits."""
+    for option in reversed((*_DEFINITION, *_LIMITS)):
+        command = option(command)
+    return other_filters(command)
+
+
+def _limits(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in batches.LIMITS if given.get(name) is not None}
+
+
+def _definition(given: dict[str, Any]) -> dict[str, Any]:
+    defined = {name: given[name] for name in ("model", "template") if given[name] is not None}
+    if given["system"] is not None:
+        defined["system"] = text_value(given["system"])
+    if given["schema"] is not None:
+        defined["schema"] = text_value(given["schema"])
+    if given["parameters"]:
+        defined["parameters"] = {name: json_or_text(value) for name, value in given["parameters"]}
+    return defined
+
+
+def _inputs(source: str | None, given: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+    """Return a job's input and how it is read, None where none is given."""
+    how = {"key": given["key"], "format": given["input_format"]}
+    if given["stored"]:
+        if source is not None:
+            raise InvalidInput("the input is a file or --stored, not both")
+        chosen = session_filter(given | {"project": given["from_project"], "model": given["from_model"]})
+        return batches.stored(chosen, given["role"] or "user"), how | {"key": given["key"] or "message"}
+    return None if source is None else (source, how)
+
+
+def _created(name: str, source: str | None, given: dict[str, Any]) -> BatchJob:
+    inputs = _inputs(source, given)
+    if inputs is None:
+        raise InvalidInput("a batch needs an input", hint="a file, a folder, - or --stored")
+    return batches.create(
+        name, inputs[0], **inputs[1], project=given["project"], **_definition(given), **_limits(given)
+    )
+
+
+@batch.command()
+@click.argument("name")
+@click.argument("source", metavar="[FILE]", required=False)
+@plan_options
+@click.option("--dry-run", is_flag=True, help="Only check the input, and say what it would cost.")
+@format_options
+@database
+def create(
+    name: str, source: str | None, dry_run: bool, format_: str | None, as_json: bool, **given: Any
+) -> None:  # fmt: skip
+    """Plan a batch: an item for each row of FILE. Nothing is sent.
+
+    FILE is CSV, JSON lines, OpenAI's or Anthropic's batch file, text (a prompt a line, or between lines of ---), a
+    folder of files, or - for standard input.
+
+    \b
+    Examples:
+      llmsess batch create names prompts.txt -m openai/gpt-5-mini --budget-usd 1
+      llmsess batch create reviews reviews.csv -m openai/gpt-5-mini -t 'Is this happy or sad? {{ text }}'
+      llmsess batch create judge --stored --role assistant --since 7d -m openai/gpt-5 -t 'Is this right? {{ prompt }}'
+    """
+    with batches.trial(dry_run):
+        job = _created(name, source, given)
+        if dry_run:
+            batchviews.show_estimate(batches.estimate(job), chosen_format(format_, as_json))
+            return
+    batchviews.show_status(batches.status(job), chosen_format(format_, as_json))
+
+
+@batch.command()
+@click.argument("name", metavar="BATCH", shell_complete=BATCH)
+@click.argument("source", metavar="[FILE]", required=False)
+@plan_options
+@yes_option
+@format_options
+@database
+def run(
+    name: str, source: str | None, yes: bool, dry_run: bool, format_: str | None, as_json: bool, **given: Any
+) -> None:  # fmt: skip
+    """Send what is to do of a batch, made from FILE where it is new. The same command resumes it.
+
+    A recorded item is never sent again. With FILE, rows that the batch does not have yet are added. Ctrl-C stops after
+    the requests on their way, a second one now. Exit status 6: some items failed, or are left.
+
+    \b
+    Examples:
+      llmsess batch run names
+      llmsess batch run names prompts.txt -m openai/gpt-5-mini -j 32
+      llmsess batch run names --budget-usd 5
+    """
+    chosen = chosen_format(format_, as_json)
+    with batches.trial(dry_run):
+        job = _prepared(name, source, given)
+        if dry_run:
+            batchviews.show_estimate(batches.estimate(job), chosen)
+            return
+    if source is not None or given["stored"]:
+        batchviews.tell_plan(batches.estimate(job))
+    batchviews.run(job, chosen)
+
+
+def _prepared(name: str, source: str | None, given: dict[str, Any]) -> BatchJob:
+    """Return the job to run: made, added to, its limits changed, as the options say."""
+    try:
+        job = batches.get(name)
+    except NotFound:
+        if source is None and not given["stored"]:
+            raise
+        return _created(name, source, given)
+    inputs = _inputs(source, given)
+    if inputs is not None:
+        added = batches.add(job, inputs[0], **inputs[1], **_definition(given))
+        output.notice(f"{output.counted(added.new, 'new item')}, {added.known:,} known.")
+    else:
+        batches.check_same(job, **_definition(given))
+    return batches.edit(job, **_limits(given))
+
+
+@batch.command()
+@click.argument("reference", metavar="[BATCH]", default="@last", shell_complete=BATCH)
+@format_options
+@database
+def status(reference: str, format_: str | None, as_json: bool) -> None:
+    """Show where a batch is: items by state, requests, cost.
+
+    \b
+    Example:
+      llmsess batch status names --json
+    """
+    batchviews.show_status(batches.status(reference), chosen_format(format_, as_json))
+
+
+@batch.command("list")
+@click.option("--status", help="Only those that are: created, running, paused, done, failed, cancelled.")
+@list_options
+@format_options
+@database
+def list_(status: str | None, limit: int, all_: bool, cursor: str | None, format_: str | None, as_json: bool) -> None:
+    """List batches, the newest first.
+
+    \b
+    Example:
+      llmsess batch list --status paused
+    """
+    page = batches.find(status=status, limit=None if all_ else limit, cursor=cursor)
+    batchviews.show_jobs([batches.status_of(job) for job in page.rows], chosen_format(format_, as_json))
+    if page.cursor is not None:
+        output.show_next(len(page.rows), batches.count(status), page.cursor)
+
+
+@batch.command()
+@batch_argument
+@click.argument("key", metavar="[ITEM]", required=False)
+@click.option("--status", help="Only items that are: todo, claimed, sent, done, failed, unknown, cancelled, skipped.")
+@click.option("--kind", "kinds", multiple=True, help="Only items with this kind of error, as rate_limit.")
+@list_options
+@format_options
+@database
+def show(
+    reference: str, key: str | None, status: str | None, kinds: tuple[str, ...], limit: int, all_: bool,
+    cursor: str | None, format_: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Show the items of a batch in the order of the input, or one of them with its answer.
+
+    \b
+    Examples:
+      llmsess batch show names
+      llmsess batch show names --status failed
+      llmsess batch show names request-17 --json
+    """
+    chosen = chosen_format(format_, as_json)
+    if key is not None:
+        batchviews.show_item(batches.item(reference, key), chosen)
+        return
+    state = batches.status(reference)
+    page = batches.items(reference, status=status, kinds=kinds, limit=None if all_ else limit, cursor=cursor)
+    batchviews.show_items(state, page.rows, chosen)
+    if page.cursor is not None:
+        output.show_next(len(page.rows), state.counts[status] if status else state.total, page.cursor)
+
+
+@batch.command()
+@batch_argument
+@click.option("--kind", "kinds", multiple=True, help="Only those with this kind of error, as rate_limit, schema.")
+@click.option("--item", "keys", multiple=True, metavar="KEY", help="Only this one.")
+@click.option("--cancelled", is_flag=True, help="Those that were cancelled, not those that failed.")
+@click.option("--skipped", is_flag=True, help="Those that were skipped, not those that failed.")
+@database
+def retry(reference: str, kinds: tuple[str, ...], keys: tuple[str, ...], cancelled: bool, skipped: bool) -> None:
+    """Put failed items back, to be sent by the next run.
+
+    \b
+    Examples:
+      llmsess batch retry names
+      llmsess batch retry names --kind rate_limit --kind timeout
+    """
+    which = "cancelled" if cancelled else "skipped" if skipped else "failed"
+    count = batches.retry(reference, kinds=kinds, keys=keys, status=which)
+    output.notice(f"{output.counted(count, 'item')} to do again. Go on with: llmsess batch run {reference}")
+
+
+@batch.command()
+@batch_argument
+@click.option("--resend", "how", flag_value="resend", help="Send them again: they may be billed twice.")
+@click.option("--skip", "how", flag_value="skip", help="Give them up.")
+@click.option("--item", "keys", multiple=True, metavar="KEY", help="Only this one.")
+@yes_option
+@database
+def resolve(reference: str, how: str | None, keys: tuple[str, ...], yes: bool, dry_run: bool) -> None:
+    """Decide what becomes of unknown items: sent, but the answer was lost.
+
+    \b
+    Examples:
+      llmsess batch resolve names --resend
+      llmsess batch resolve names --skip --item request-17 --yes
+    """
+    if how is None:
+        raise InvalidInput("how?", hint="--resend or --skip")
+    count = batches.status(reference).counts["unknown"] if not keys else len(keys)
+    words = "Send again (and perhaps pay twice for)" if how == "resend" else "Skip"
+    if confirmed(f"{words} {output.counted(count, 'unknown item')}", yes=yes, dry_run=dry_run):
+        done = batches.resolve(reference, how, keys=keys)
+        output.notice(f"{output.counted(done, 'item')} {'to do again' if how == 'resend' else 'skipped'}.")
+
+
+@batch.command()
+@batch_argument
+@yes_option
+@database
+def cancel(reference: str, yes: bool, dry_run: bool) -> None:
+    """Cancel what is not sent yet; a run of it stops after the requests on their way.
+
+    \b
+    Example:
+      llmsess batch cancel names --yes
+    """
+    state = batches.status(reference)
+    left = output.counted(state.counts["todo"] + state.counts["claimed"], "item")
+    if confirmed(f'Cancel {left} of "{state.name}"', yes=yes, dry_run=dry_run):
+        output.notice(f"{output.counted(batches.cancel(reference), 'item')} cancelled.")
+
+
+@batch.command()
+@batch_argument
+@yes_option
+@database
+def delete(reference: str, yes: bool, dry_run: bool) -> None:
+    """Delete a batch and its list of items; the sessions with the answers stay.
+
+    \b
+    Example:
+      llmsess batch delete names --yes
+    """
+    state = batches.status(reference)
+    if confirmed(f'Delete the batch "{state.name}" of {output.counted(state.total, "item")}', yes=yes, dry_run=dry_run):
+        output.notice(f"Deleted {output.counted(batches.delete(reference), 'item')}; their sessions stay.")
+
+
+@batch.command()
+@batch_argument
+@click.option("-o", "--output", "file", metavar="FILE", help="Write to this file, not to standard output.")
+@click.option("--format", "format_", type=click.Choice(batches.RESULT_FORMATS), help="csv, jsonl (default) or openai.")
+@click.option("--errors", metavar="FILE", help="With openai: items without an answer go here (FILE.errors.jsonl).")
+@click.option("--yes", "-y", is_flag=True, help="Overwrite files without asking.")
+@database
+def export(reference: str, file: str | None, format_: str | None, errors: str | None, yes: bool) -> None:
+    """Write the items with their answers, in the order of the input; at any time, also while it runs.
+
+    \b
+    Examples:
+      llmsess batch export names -o names.csv
+      llmsess batch export names --format openai -o answers.jsonl --errors errors.jsonl
+    """
+    chosen = format_ or ("csv" if file and file.endswith((".csv", ".csv.gz")) else "jsonl")
+    if errors is not None and chosen != "openai":
+        raise InvalidInput("--errors is for --format openai")
+    beside = errors or (batchviews.errors_file(file) if chosen == "openai" and file else None)
+    if not batchviews.may_overwrite([file, beside], yes=yes):
+        return
+    with opened(file) as out, opened(beside) if beside else contextlib.nullcontext() as other:
+        done = batches.export(reference, chosen, out, other)
+    where = f" written to {file}" if file else ""
+    output.notice(f"{output.counted(done.answered, 'answer')}, {done.others:,} without one{where}")
+
+
+@batch.command("import")
+@click.argument("name")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="The counts as JSON.")
+@database
+def import_(name: str, files: tuple[str, ...], as_json: bool) -> None:
+    """Read results of a batch service, and its requests, into a batch, made if new; the same again changes nothing.
+
+    \b
+    Examples:
+      llmsess batch import names batch_output.jsonl batch_errors.jsonl
+      llmsess batch import old requests.jsonl results.jsonl --json
+    """
+    batchviews.show_imported(batches.import_results(name, files), as_json=as_json)
