@@ -150,6 +150,7 @@ def server(chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> ChatServ
     monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-0123456789abcdef")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", chat_server.url.removesuffix("/v1"))
+    chat_server.on_request = None
     chat_server.refusals.clear()
     chat_server.requests.clear()
     chat_server.answers.clear()

@@ -16,6 +16,8 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -53,12 +55,17 @@ class ChatServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.requests: list[dict[str, Any]] = []
         self.refusals: dict[str, int] = {}  # of the models busy-N-STATUS, so far
+        self.on_request: Callable[[int], object] | None = None  # told how many requests have come, before an answer
         self.answers: dict[str, Answer] = {}  # of models that a test makes up; AUTH in it is the key that came
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def calls(self) -> Counter[str]:
+        """Return how often each prompt came."""
+        return Counter(str(body["messages"][-1]["content"]) for body in list(self.requests) if body.get("messages"))
 
     def __enter__(self) -> ChatServer:
         self.thread.start()
@@ -91,6 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         key = self.headers.get("Authorization") or self.headers["x-api-key"]
         self.server.requests.append(body | {"_key": key, "_path": self.path})
+        if self.server.on_request is not None:
+            self.server.on_request(len(self.server.requests))
         model = body["model"]
         if self.path == "/api/chat":
             self.native(model, body)

@@ -1,7 +1,7 @@
 """The engine: worker threads that only talk to providers, and one writer that commits what they need and bring.
 
-A round of the writer is one transaction: what has been answered is settled, what may leave now is written ahead, the
-next items are claimed. Then the requests leave. So answers are committed in groups as large as the disk makes them, and
+A round of the writer is two transactions: what has been answered is settled and the next items are claimed; then what
+may leave now is written ahead, and leaves. So answers are committed in groups as large as the disk makes them, and
 nothing leaves that is not committed. The first Ctrl-C lets what is on its way come back, the second gives it up.
 """
 
@@ -125,10 +125,10 @@ class Run:
             self.stopped = ("interrupted", None)
             return self.give_up(answers)
         try:
-            settled, sending, claimed = self.commit(answers)
+            settled, claimed = self.take_in(answers)
         except TROUBLES as error:
             raise storing.kept_aside(answers, error) from error
-        for one in sending:
+        for one in self.write_ahead(settled):
             self.dispatch(one)
         self.tell(settled)
         self.form(claimed)
@@ -170,33 +170,48 @@ class Run:
     def slots(self) -> int:
         return int(self.purse.row.get("concurrency") or CONCURRENCY)
 
-    def commit(self, answers: list[Answer]) -> tuple[list[Settled], list[Sending], list[Item]]:
-        """Do the writing of a round, in one transaction."""
+    def take_in(self, answers: list[Answer]) -> tuple[list[Settled], list[Item]]:
+        """Settle answers and what makes no request, and claim the next items, in one transaction."""
         settled: list[Settled] = []
-        sending: list[Sending] = []
         claimed: list[Item] = []
-        with database.atomic():
-            if not self.purse.read():
-                self.stopped = ("the batch was deleted", None)
-                return [], [], []
-            if self.purse.row["status"] == "cancelled":
-                self.stopped = self.stopped or ("cancelled", None)
+        with self.transaction() as there:
+            if not there:
+                return [], []
             settled += [one for answer in answers if (one := self.settle(answer)) is not None]
             settled += [storing.fail(item, str(error), _kind(error)) for item, error in self.broken]
             if answers:
                 crashpoints.reach("batch.settling")
             if not self.stopped:
-                sending = self.admit(settled)
                 claimed = self.claim()
-            self.purse.write()
         self.broken = []
         if answers:
             crashpoints.reach("batch.settled")
         if claimed:
             crashpoints.reach("batch.claimed")
+        return settled, claimed
+
+    def write_ahead(self, settled: list[Settled]) -> list[Sending]:
+        """Write ahead what may leave now, in one transaction, and return it."""
+        if self.stopped or not (self.ready or self.waiting) or len(self.flying) >= self.slots():
+            return []
+        with self.transaction() as there:
+            sending = self.admit(settled) if there and not self.stopped else []
         if sending:
             crashpoints.reach("batch.intended")
-        return settled, sending, claimed
+        return sending
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[bool]:
+        """Run a block in a write transaction with the job's row as it is now; yields whether there is one still."""
+        with database.atomic():
+            there = self.purse.read()
+            if not there:
+                self.stopped = ("the batch was deleted", None)
+            elif self.purse.row["status"] == "cancelled":
+                self.stopped = self.stopped or ("cancelled", None)
+            yield there
+            if there:
+                self.purse.write()
 
     def admit(self, settled: list[Settled]) -> list[Sending]:
         """Write ahead what may leave now: what waited for another attempt first, then the next items."""
@@ -204,7 +219,7 @@ class Run:
         parked: list[Ready] = []
         mine = claiming.claimed(self.job.id) if self.ready or self.waiting else set()
         self.held = None
-        while len(self.flying) + len(sending) < self.slots():
+        while len(self.flying) < self.slots():
             ready = self.next_ready()
             if ready is None:
                 break
@@ -337,7 +352,7 @@ class Run:
 
     def give_up(self, answers: list[Answer]) -> bool:
         """Settle what has come, and leave the rest as unknown."""
-        self.commit(answers)
+        self.take_in(answers)
         return False
 
     def end(self) -> None:
