@@ -459,6 +459,7 @@ class BatchShard(Base):
     status = TextField(default="planning")  # planning, planned, created, ended, fetched, failed
     items = IntegerField(default=0)  # how many requests it has
     sha256 = CharField(64, null=True)  # of the requests as sent; NULL: not written yet
+    owner = TextField(null=True)  # host/pid/start of the process that submits it; NULL: none
     remote_file = TextField(null=True)  # the service's id of the uploaded requests; NULL: none
     remote_id = TextField(null=True)  # the service's id of the batch; NULL: not known to be made
     counts = Json()  # the service's own counts, verbatim; NULL: not asked yet

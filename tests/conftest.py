@@ -16,6 +16,7 @@ import pytest
 
 from llmsess import db
 from tests.server import ChatServer
+from tests.services import Services
 
 FUZZ = int(os.environ.get("LLMSESS_FUZZ", "1"))  # how many times longer random tests look than in the suite
 hypothesis.settings.register_profile("llmsess", max_examples=100 * FUZZ, deadline=None)
@@ -150,7 +151,7 @@ def server(chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> ChatServ
     monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-0123456789abcdef")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", chat_server.url.removesuffix("/v1"))
-    chat_server.on_request = None
+    chat_server.on_request, chat_server.services = None, Services()
     chat_server.refusals.clear()
     chat_server.requests.clear()
     chat_server.answers.clear()

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+from tests.services import Services
+
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18, "prompt_tokens_details": {"cached_tokens": 4},
          "completion_tokens_details": {"reasoning_tokens": 2}}  # fmt: skip
 ANTHROPIC_USAGE = {"input_tokens": 5, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 2, "output_tokens": 7,
@@ -56,6 +58,7 @@ class ChatServer(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.refusals: dict[str, int] = {}  # of the models busy-N-STATUS, so far
         self.on_request: Callable[[int], object] | None = None  # told how many requests have come, before an answer
+        self.services = Services()
         self.answers: dict[str, Answer] = {}  # of models that a test makes up; AUTH in it is the key that came
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
@@ -87,6 +90,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Stay quiet."""
 
     def do_GET(self) -> None:
+        if "/batches" in self.path or self.path.startswith("/v1/files"):
+            self.serve(self.server.services.get(self.path, self.base()))
+            return
         if "models" in self.server.answers:
             kind, data, status, headers = self.server.answers["models"]
             self.raw(status, data.replace(b"AUTH", (self.headers["Authorization"] or "").encode()), kind, headers)
@@ -95,7 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer(200, {"object": "list", "data": models})
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if "/batches" in self.path or self.path.startswith("/v1/files"):
+            self.serve(self.server.services.post(self.path, self.headers["Content-Type"], data, self.base()))
+            return
+        body = json.loads(data)
         key = self.headers.get("Authorization") or self.headers["x-api-key"]
         self.server.requests.append(body | {"_key": key, "_path": self.path})
         if self.server.on_request is not None:
@@ -132,6 +142,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.stream(model, body)
         else:
             self.answer(200, self.completion(model, body))
+
+    def base(self) -> str:
+        return self.server.url.removesuffix("/v1")
+
+    def serve(self, found: tuple[int, Any] | None) -> None:
+        """Answer for a batch service; None is no answer at all."""
+        if found is None:
+            self.connection.close()
+        elif isinstance(found[1], bytes):
+            data, cut = found[1], self.server.services.cut
+            self.raw(found[0], data, "application/jsonl", {}, whole=cut is None, cut=cut)
+        else:
+            self.answer(*found)
 
     def is_busy(self, model: str) -> bool:
         """Count a refusal; return whether there is one more to come."""
@@ -198,7 +221,10 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         self.raw(status, json.dumps(value).encode(), "application/json", headers)
 
-    def raw(self, status: int, data: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
+    def raw(
+        self, status: int, data: bytes, kind: str, headers: dict[str, str] | None = None, *, whole: bool = True,
+        cut: int | None = None,
+    ) -> None:  # fmt: skip
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
@@ -207,7 +233,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data if whole else b"".join(data.splitlines(keepends=True)[:cut]))
+        self.close_connection |= not whole
 
     def said(self, body: dict[str, Any]) -> list[str]:
         if body["model"] == "echo":

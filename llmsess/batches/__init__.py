@@ -20,14 +20,16 @@ from decimal import Decimal
 from typing import Any
 
 from llmsess import door, prices
-from llmsess.batches import claiming, planning
+from llmsess.batches import claiming, planning, remote
 from llmsess.batches.estimating import Estimate, estimate
+from llmsess.batches.fetching import Fetched, fetch
 from llmsess.batches.importing import Imported, import_results
 from llmsess.batches.inputs import FORMATS, Inputs, Row, stored
 from llmsess.batches.planning import CONCURRENCY, LIMITS, MAX_CONCURRENCY, ON_UNKNOWN, RETRIES, Added
+from llmsess.batches.remote import shards, submit
 from llmsess.batches.results import FORMATS as RESULT_FORMATS
 from llmsess.batches.results import Exported, export
-from llmsess.batches.running import OnItem, Run, begin
+from llmsess.batches.running import OnItem, Run
 from llmsess.batches.storing import Settled
 from llmsess.batches.viewing import STATES, Item, Page, count, find, get, item, items, stream_items
 from llmsess.db import database
@@ -38,10 +40,10 @@ from llmsess.rows import update_row
 
 __all__ = [
     "CONCURRENCY", "FORMATS", "LIMITS", "MAX_CONCURRENCY", "ON_UNKNOWN", "RESULT_FORMATS", "RETRIES", "STATES",
-    "Added", "Estimate", "Exported", "Imported", "Inputs", "Item", "Page", "Row", "RunReport", "Settled", "Status",
-    "add", "cancel", "check_same", "count", "create", "delete", "edit", "estimate", "export", "find", "get",
-    "import_results", "item", "items", "resolve", "retry", "run", "status", "status_of", "stored", "stream_items",
-    "trial",
+    "Added", "Estimate", "Exported", "Fetched", "Imported", "Inputs", "Item", "Page", "Row", "RunReport", "Settled",
+    "Status", "add", "cancel", "check_same", "count", "create", "delete", "edit", "estimate", "export", "fetch", "find",
+    "get", "import_results", "item", "items", "resolve", "retry", "run", "shards", "status", "status_of", "stored",
+    "stream_items", "submit", "trial",
 ]  # fmt: skip
 
 
@@ -192,7 +194,7 @@ def run(job: str | BatchJob, on_item: OnItem | None = None) -> RunReport:
         _active.add(found.uuid)
     try:
         claiming.take_over(found, mine=alone)
-        begin(found)
+        planning.begin(found)
         ended = Run(get(found.uuid), on_item).go()
     finally:
         if alone:
@@ -253,9 +255,13 @@ def resolve(job: str | BatchJob, how: str, *, keys: Iterable[str] = ()) -> int:
 
 
 def cancel(job: str | BatchJob) -> int:
-    """Cancel what is not sent yet; return how many items. A run of it stops after what is on its way."""
+    """Cancel what is not sent yet; return how many items. A run of it stops after what is on its way.
+
+    A batch service is asked to stop too: what it has answered, `fetch()` brings.
+    """
     found = get(job)
     claiming.take_over(found)
+    remote.cancel(found)
     with database.atomic():
         count = _move(found, "todo", "cancelled") + _move(found, "claimed", "cancelled")
         update_row(BatchJob, found.id, status="cancelled", ended_at=now())

@@ -194,6 +194,13 @@ class Former:
             self.routes[own] = routing.keyless_route(chosen) if self.keyless else routing.route(chosen)
         return self.routes[own]
 
+    @staticmethod
+    def body(formed: Formed) -> dict[str, Any]:
+        """Return a request as its provider's API wants it."""
+        provider: Any = formed.way.provider
+        found: dict[str, Any] = provider.body(formed.request)
+        return found
+
     def blank(self, model: str | None) -> Formed:
         """Return a request of which only the model is known, if at all, for an answer whose question is not."""
         way = self.route({"model": model})

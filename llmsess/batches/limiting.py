@@ -146,12 +146,14 @@ class Purse:
         spacing, burst = rate(limit)
         return int(free_at - now - burst * spacing)
 
-    def reserve(self, need: Need) -> None:
-        """Reserve what a request can come to, and count it."""
+    def reserve(self, need: Need, *, paced: bool = True) -> None:
+        """Reserve what a request can come to, and count it; one of a batch service does not count as sent now."""
         row = self.row
         row["calls"] += 1
         row["reserved_tokens"] += need.tokens
         row["reserved_cost"] += need.cost or 0
+        if not paced:
+            return
         self._take("requests_free_at", row["rpm"], 1)
         self._take("tokens_free_at", row["tpm"], min(need.tokens, row["tpm"] or 0))
 

@@ -295,6 +295,12 @@ def _enter(job_id: int) -> Added:
     return Added(new, staged - new)
 
 
+def begin(job: BatchJob) -> None:
+    """Mark a job as running."""
+    started = {} if job.started_at else {"started_at": now()}
+    update_row(BatchJob, job.id, status="running", error=None, ended_at=None, **started)
+
+
 _CLOSE = """
     UPDATE batch_jobs SET status = CASE
         WHEN status = 'cancelled' THEN status WHEN claimed + sent > 0 THEN 'running'

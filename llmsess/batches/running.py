@@ -28,9 +28,8 @@ from llmsess.batches.planning import CONCURRENCY, RETRIES
 from llmsess.batches.storing import Answer, Sending, Settled
 from llmsess.db import TROUBLES, database
 from llmsess.errors import LlmsessError, ProviderError
-from llmsess.models import BatchJob, now
+from llmsess.models import BatchJob
 from llmsess.providers import Reply
-from llmsess.rows import update_row
 
 LONGEST_PAUSE_S = 60.0  # between two attempts, where no server asks for more
 POLL_S = 0.5  # between two looks at what other processes still hold
@@ -397,9 +396,3 @@ def _send(sending: Sending) -> Answer:
         return Answer(sending, elapsed_ms(), error=error)
     except BaseException as bug:  # noqa: BLE001  the writer raises it
         return Answer(sending, elapsed_ms(), bug=bug)
-
-
-def begin(job: BatchJob) -> None:
-    """Mark a job as running."""
-    started = {} if job.started_at else {"started_at": now()}
-    update_row(BatchJob, job.id, status="running", error=None, ended_at=None, **started)

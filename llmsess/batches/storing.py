@@ -285,7 +285,7 @@ def record_result(job: BatchJob, item: Item, formed: Formed, reply: Reply, purse
     end, fields = _end(job, item, formed), reply_fields(reply, formed.way.model, moment, prices.BATCH_SHARE)
     stored_reply = end.enter("assistant", fields | {"model_id": formed.way.model.id, "created_at": moment})
     end.save()
-    item.session_id = end.session_id
+    item.session_id, item.result_id = end.session_id, stored_reply.id
     purse.settle(need, _usage(reply), fields["cost"])
     problem = misfit(formed, reply)
     status, kind = ("done", None) if problem is None else ("failed", "schema")

@@ -355,6 +355,43 @@ def export(reference: str, file: str | None, format_: str | None, errors: str | 
     output.notice(f"{output.counted(done.answered, 'answer')}, {done.others:,} without one{where}")
 
 
+@batch.command()
+@batch_argument
+@yes_option
+@format_options
+@database
+def submit(reference: str, yes: bool, dry_run: bool, format_: str | None, as_json: bool) -> None:
+    """Hand what is to do to the provider's own batch service: half the price, within a day. Fetch it later.
+
+    \b
+    Examples:
+      llmsess batch submit names
+      llmsess batch fetch names
+    """
+    estimate = batches.estimate(reference)
+    batchviews.tell_plan(estimate, half=True)
+    if confirmed(f"Submit {output.counted(estimate.items, 'item')}", yes=yes, dry_run=dry_run):
+        batches.submit(reference)
+        batchviews.show_shards(batches.shards(reference), chosen_format(format_, as_json))
+
+
+@batch.command()
+@batch_argument
+@click.option("--wait", is_flag=True, help="Ask again until all of it has ended.")
+@click.option("--every", type=click.IntRange(1), default=60, show_default=True, help="Seconds between two looks.")
+@format_options
+@database
+def fetch(reference: str, wait: bool, every: int, format_: str | None, as_json: bool) -> None:
+    """Fetch what the provider's batch service has answered. Exit status 6: some failed, or are not answered yet.
+
+    \b
+    Examples:
+      llmsess batch fetch names
+      llmsess batch fetch names --wait
+    """
+    batchviews.fetch(reference, every if wait else None, chosen_format(format_, as_json))
+
+
 @batch.command("import")
 @click.argument("name")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")

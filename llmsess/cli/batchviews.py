@@ -14,7 +14,8 @@ from llmsess.cli import output
 from llmsess.cli.options import confirmed
 from llmsess.cli.output import Layout, Row, counted, money, number, style
 from llmsess.errors import SomeFailed
-from llmsess.models import BatchJob, usd
+from llmsess.models import BatchJob, BatchShard, usd
+from llmsess.prices import BATCH_SHARE
 from llmsess.texts import one_line
 
 FAILURES_SHOWN = 5
@@ -185,15 +186,51 @@ def show_estimate(estimate: Estimate, format: str | None) -> None:
         output.show_fields(row, format)
 
 
-def tell_plan(estimate: Estimate) -> None:
-    """Say what a run sends, and about what it costs."""
+def tell_plan(estimate: Estimate, *, half: bool = False) -> None:
+    """Say what a run sends, and about what it costs, perhaps at a batch service's price."""
     tokens = f"up to {number(estimate.input_tokens)} tokens in, {number(estimate.output_tokens)} out"
-    cost = f"{money(estimate.low)} to {money(estimate.high)}" if estimate.high else ""
+    low, high = (round(nano * (BATCH_SHARE if half else 1)) for nano in (estimate.low, estimate.high))
+    cost = f"{money(low)} to {money(high)}" if high else ""
     if estimate.unpriced:
         cost = f"{cost + ', ' if cost else ''}no price is known of {', '.join(estimate.unpriced)}"
     bad = f"; {counted(estimate.bad, 'item')} cannot be sent" if estimate.bad else ""
     to = ", ".join(estimate.models) or "no model"
     output.notice(f"{counted(estimate.items, 'item')} to {to}: {tokens}, {cost or '$0'}{bad}")
+
+
+SHARDS = Layout({"service": "service", "status": "status", "items": "items", "remote_id": "its id", "error": "error"},
+                "error")  # fmt: skip
+
+
+def show_shards(shards: Sequence[BatchShard], format: str | None) -> None:
+    """Show the shards of a batch at a provider's service."""
+    rows = [
+        {"id": shard.uuid, "service": shard.service, "status": shard.status, "items": shard.items,
+         "remote_id": shard.remote_id, "counts": shard.counts, "error": shard.error, "created_at": shard.created_at,
+         "submitted_at": shard.submitted_at, "ended_at": shard.ended_at, "fetched_at": shard.fetched_at}
+        for shard in shards
+    ]  # fmt: skip
+    output.show_rows(rows, format, SHARDS)
+
+
+def fetch(reference: str, every_s: int | None, format: str | None) -> None:
+    """Fetch results, once or until all are there, and show where the batch is then."""
+    while True:
+        came = batches.fetch(reference)
+        output.notice(
+            f"{counted(came.answered, 'answer')}, {came.failed:,} failed, {came.missing:,} without a result; "
+            f"{counted(came.waiting, 'shard')} not ended"
+        )
+        for line in came.odd:
+            output.notice(f"The counts differ: {line}", fg="yellow")
+        if every_s is None or not came.waiting:
+            break
+        time.sleep(every_s)
+    state = batches.status(reference)
+    show_status(state, format)
+    if came.waiting:
+        raise SomeFailed(f"{counted(came.waiting, 'shard')} not ended", hint=f"llmsess batch fetch {state.name}, later")
+    _check_counts(state)
 
 
 def run(job: BatchJob, format: str | None) -> None:
@@ -215,12 +252,16 @@ def _check(report: RunReport) -> None:
         raise KeyboardInterrupt
     if report.error is not None:
         raise report.error
-    counts = report.job.counts
     if report.status == "paused":
         raise SomeFailed(f'the batch "{report.job.name}" is paused: {report.reason or "items are left"}')
-    if report.status == "some_failed":
-        words = [f"{counts[state]:,} {state}" for state in ("failed", "unknown") if counts[state]]
-        raise SomeFailed(f"{' and '.join(words)} of {counted(report.job.total, 'item')}")
+    _check_counts(report.job)
+
+
+def _check_counts(state: Status) -> None:
+    """Raise SomeFailed where items have failed, or their answers are lost."""
+    words = [f"{state.counts[name]:,} {name}" for name in ("failed", "unknown") if state.counts[name]]
+    if words:
+        raise SomeFailed(f"{' and '.join(words)} of {counted(state.total, 'item')}")
 
 
 class Progress:

@@ -49,6 +49,7 @@ SHARDS = """
         status TEXT NOT NULL,
         items INTEGER NOT NULL,
         sha256 VARCHAR(64),
+        owner TEXT,
         remote_file TEXT,
         remote_id TEXT,
         counts TEXT,

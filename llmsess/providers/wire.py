@@ -42,6 +42,18 @@ def lines(chunks: Iterable[bytes], name: str) -> Iterator[str]:
         yield b"".join(waiting).decode(errors="replace")
 
 
+def unbounded_lines(chunks: Iterable[bytes], name: str) -> Iterator[str]:
+    """Yield the lines of a stream that may be as long as it likes, each within bounds."""
+    waiting = b""
+    for chunk in chunks:
+        *ended, waiting = (waiting + chunk).split(b"\n")
+        yield from (piece.decode(errors="replace") for piece in ended)
+        if len(waiting) > MAX_LINE_BYTES:
+            raise broken(name, f"a line longer than {MAX_LINE_BYTES // 1024**2} MiB")
+    if waiting:
+        yield waiting.decode(errors="replace")
+
+
 def whole(chunks: Iterable[bytes], name: str) -> str:
     """Return a body of UTF-8 bytes. Raises ProviderError for an endless one."""
     pieces, size = [], 0
