@@ -149,7 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
     def serve(self, found: tuple[int, Any] | None) -> None:
         """Answer for a batch service; None is no answer at all."""
         if found is None:
-            self.connection.close()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
         elif isinstance(found[1], bytes):
             data, cut = found[1], self.server.services.cut
             self.raw(found[0], data, "application/jsonl", {}, whole=cut is None, cut=cut)

@@ -75,41 +75,65 @@ def _first_row(job: BatchJob) -> dict[str, Any]:
 
 def _gather(job: BatchJob, former: Former) -> int | None:
     """Gather the next items of a job in a shard and return its inner id, None where nothing is to do."""
-    first = _first_row(job)
     with opened(former, job) as service:
-        most, room = service.max_requests, service.max_bytes
         shard = insert_row(
             BatchShard, job_id=job.id, service=service.provider.dialect, owner=owners.me(), created_at=now()
         )
-        count, more = 0, True
-        while more and count < most:
-            with database.atomic():
-                items = claiming.claim(job.id, min(GATHERED_AT_ONCE, most - count))
-            ready, broken, size = [], [], 0
-            for item in items:
-                try:
-                    formed = former.form(item.row)
-                except ProviderError:
-                    _dissolve(job, BatchShard.get_by_id(shard))
-                    raise
-                except LlmsessError as error:
-                    broken.append((item, error))
-                    continue
-                if formed.way.model.id != former.route(first).model.id:
-                    _dissolve(job, BatchShard.get_by_id(shard))
-                    raise InvalidInput("a batch service takes requests to one model, and these name several")
-                size = len(dump_json(service.line("x" * 20, former.body(formed))))
-                if size > room:
-                    break
-                room -= size
-                ready.append((item, formed))
-            added, full = _enter(job, shard, items, ready, broken)
-            count += added
-            more = bool(items) and not full and added + len(broken) == len(items)
-    if not count:
+        gathering = _Gathering(job, former, shard, service)
+        try:
+            while gathering.add():
+                pass
+        except LlmsessError:
+            _dissolve(job, BatchShard.get_by_id(shard))
+            raise
+    if not gathering.count:
         BatchShard.delete().where(BatchShard.id == shard).execute()
         return None
     return shard
+
+
+class _Gathering:
+    """A shard while it grows, up to what the service takes at once."""
+
+    def __init__(self, job: BatchJob, former: Former, shard: int, service: BatchService) -> None:
+        self.job, self.former, self.shard, self.service = job, former, shard, service
+        self.count, self.room = 0, service.max_bytes
+        self.model = former.route(_first_row(job)).model
+
+    def add(self) -> bool:
+        """Add some items; return whether there may be more."""
+        with database.atomic():
+            items = claiming.claim(self.job.id, min(GATHERED_AT_ONCE, self.service.max_requests - self.count))
+        try:
+            ready, broken = self.formed(items)
+            added, full = _enter(self.job, self.shard, items, ready, broken)
+        except BaseException:
+            with database.atomic():
+                claiming.release(items)
+            raise
+        self.count += added
+        return bool(items) and not full and self.count < self.service.max_requests
+
+    def formed(self, items: list[Item]) -> tuple[list[tuple[Item, Formed]], list[tuple[Item, LlmsessError]]]:
+        """Return the items with their requests, as many as there is room for, and those that make none."""
+        ready: list[tuple[Item, Formed]] = []
+        broken: list[tuple[Item, LlmsessError]] = []
+        for item in items:
+            try:
+                formed = self.former.form(item.row)
+            except ProviderError:
+                raise
+            except LlmsessError as error:
+                broken.append((item, error))
+                continue
+            if formed.way.model.id != self.model.id:
+                raise InvalidInput("a batch service takes requests to one model, and these name several")
+            size = len(dump_json(self.service.line("x" * 20, self.former.body(formed))))
+            if size > self.room:
+                break
+            self.room -= size
+            ready.append((item, formed))
+        return ready, broken
 
 
 def _enter(
