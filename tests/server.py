@@ -5,7 +5,7 @@ Models: echo (answers with the last prompt); usage-last-chunk, usage-with-choice
 0.2 s), hang (two words, then nothing), reset (two words, then the connection is reset), early (two words, then the end);
 429-seconds, 429-date, 429-ms, 500, 529, 401, 404, context; not-json, truncated-json, no-choices, error-event; tools,
 reasoning, reasoning-openrouter, cost; refuse-stream (answers plain JSON whatever is asked); busy-N-STATUS (N refusals,
-then an answer); moved (a redirect).
+then an answer); drop, drop-N (no answer, always or so often); moved (a redirect).
 """
 
 from __future__ import annotations
@@ -124,6 +124,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(status, {"error": {"message": message, "type": "x"}}, headers)
         elif model.startswith("busy-") and self.is_busy(model):
             self.answer(int(model.rpartition("-")[2]), {"error": {"message": "busy"}}, {"Retry-After-Ms": "10"})
+        elif model == "drop" or model.startswith("drop-"):  # drop-N: the first N times
+            times = int(model.partition("-")[2] or 10**9)
+            if self.server.calls().total() > times:
+                self.answer(200, self.completion("echo", body | {"model": "echo"}))
+            else:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
         elif model == "moved":
             self.answer(307, {}, {"Location": "http://127.0.0.1:1/elsewhere"})
         elif model == "context" and self.path.endswith("/messages"):

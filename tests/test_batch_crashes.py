@@ -15,6 +15,7 @@ import pytest
 
 from llmsess import batches, crashpoints, db, maintenance
 from llmsess.batches import Status
+from tests.conftest import FUZZ
 from tests.server import ChatServer
 
 ITEMS = [f"prompt {i}" for i in range(10)]
@@ -66,7 +67,7 @@ def checked(path: Path) -> Status:
     assert run("SELECT count(*) FROM calls WHERE outcome = 'sent'").fetchone() == (0,)
     held = "SELECT count(*) FROM batch_items WHERE lease_owner IS NOT NULL OR status IN ('claimed', 'sent')"
     assert run(held).fetchone() == (0,)
-    twice = "SELECT count(*) FROM batch_items GROUP BY result_id HAVING count(*) > 1 AND result_id IS NOT NULL"
+    twice = "SELECT count(*) FROM batch_items WHERE attempts > 0 GROUP BY result_id HAVING count(*) > 1 AND result_id IS NOT NULL"
     assert run(twice).fetchone() is None
     assert maintenance.check().findings == []
     db.database.close()
@@ -251,6 +252,28 @@ def test_a_job_that_is_killed_ten_times_pays_for_no_result_twice(path: Path, ser
     db.database.close()
 
 
+@pytest.mark.parametrize(("policy", "at_once"), [("resend", 1), ("hold", 2)])
+def test_100_kills_of_workers_pay_for_no_result_twice(
+    path: Path, server: ChatServer, policy: str, at_once: int
+) -> None:
+    kills, seed, concurrency = 100 * FUZZ, random.randrange(10**6), 4
+    prompts = [f"prompt {i}" for i in range(800 * FUZZ)]
+    plan(path, policy, concurrency=concurrency, prompts=prompts)
+    command = [sys.executable, "-m", "tests.batchkilling", str(path), *map(str, (seed, kills, at_once))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300 * FUZZ)
+    assert int(done.stdout) >= kills, f"seed {seed}: {done.stderr}"
+    state, calls = checked(path), server.calls()
+    told = f"seed {seed}, {done.stdout} kills, {state}, {calls.total()} requests"
+    assert calls.total() <= state.calls <= calls.total() + int(done.stdout) * concurrency, told
+    assert state.counts["done"] + state.counts["unknown"] == len(prompts), told
+    if policy == "resend":
+        assert state.counts["unknown"] == 0, told
+    else:
+        assert max(calls.values()) == 1, told
+        assert state.counts["unknown"] <= int(done.stdout) * concurrency, told
+
+
 def test_every_point_of_a_batch_is_tried() -> None:
-    here = Path(__file__).read_text() + Path(__file__).with_name("test_batch_services.py").read_text()
+    files = ("test_batch_crashes.py", "test_batch_services.py", "test_batch_results.py")
+    here = "".join(Path(__file__).with_name(name).read_text() for name in files)
     assert [point for point in crashpoints.POINTS["batch"] if point not in here] == []

@@ -58,7 +58,7 @@ def import_results(name: str, paths: Sequence[str]) -> Imported:
     job, made = _job(name, requests)
     found = Imported(job, made)
     former, results = Former(job, keyless=True), _results(paths, found)
-    alone = job.total_items == 0  # only results are given: they make the items
+    alone = database.execute_sql(_ASKED, (job.id,)).fetchone() is None  # results make the items
     while some := list(islice(results, ENTERED_AT_ONCE)):
         with database.atomic():
             purse = Purse(job.id)
@@ -70,6 +70,9 @@ def import_results(name: str, paths: Sequence[str]) -> Imported:
     planning.close(job)
     found.job = get(job.uuid)
     return found
+
+
+_ASKED = "SELECT 1 FROM batch_items WHERE job_id = ? AND input IS NOT NULL LIMIT 1"
 
 
 def _rows(paths: Sequence[str]) -> Iterator[Row]:

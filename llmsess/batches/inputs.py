@@ -151,30 +151,32 @@ def _text(file: IO[bytes]) -> Iterator[Row]:
 def _csv(file: IO[bytes]) -> Iterator[Row]:
     """Yield the rows of a CSV with a heading; the delimiter is the one that the heading has most of."""
     csv.field_size_limit(MAX_CELL_CHARACTERS)
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-    heading = text.readline()
-    delimiter = max(_DELIMITERS, key=heading.count)
-    keys = [key.strip() for key in next(csv.reader([heading], delimiter=delimiter), [])]
-    if not any(keys):
-        raise InvalidInput("the CSV has no heading in its first line")
-    if len(set(keys)) < len(keys):
-        raise InvalidInput(f"the CSV has a column twice: {', '.join(keys)}")
-    rows, number = csv.reader(text, delimiter=delimiter), 1
+    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="") as text:
+        heading = text.readline()
+        delimiter = max(_DELIMITERS, key=heading.count)
+        keys = [key.strip() for key in next(csv.reader([heading], delimiter=delimiter), [])]
+        if not any(keys):
+            raise InvalidInput("the CSV has no heading in its first line")
+        if len(set(keys)) < len(keys):
+            raise InvalidInput(f"the CSV has a column twice: {', '.join(keys)}")
+        yield from _csv_rows(csv.reader(text, delimiter=delimiter), keys)
+
+
+def _csv_rows(rows: Any, keys: list[str]) -> Iterator[Row]:
+    """Yield the rows under a heading, each with the line at which it begins."""
     while True:
+        line = rows.line_num + 2
         try:
             cells = next(rows, None)
         except csv.Error as error:
-            yield Row(1 + rows.line_num, None, f"no CSV: {error}")
+            yield Row(line, None, f"no CSV: {error}")
             continue
         if cells is None:
             return
-        number, line = 1 + rows.line_num, number + 1
-        if not any(cells):
-            continue
-        if len(cells) != len(keys):
-            yield Row(line, None, f"{len(cells)} cells where the heading has {len(keys)}")
-        else:
+        if len(cells) == len(keys):
             yield _given(line, dict(zip(keys, cells, strict=True)))
+        elif any(cells):
+            yield Row(line, None, f"{len(cells)} cells where the heading has {len(keys)}")
 
 
 def _of_folder(folder: Path) -> Iterator[Row]:
