@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -177,13 +177,16 @@ _active: set[str] = set()
 _lock = threading.Lock()
 
 
-def run(job: str | BatchJob, on_item: OnItem | None = None) -> RunReport:
+def run(
+    job: str | BatchJob, on_item: OnItem | None = None, *, on_interrupt: Callable[[int], object] | None = None
+) -> RunReport:
     """Send what is to do of a job, and return how that ended; the same call resumes after whatever stopped it.
 
     Several processes may run one job. `on_item` is told of each item that got an end. What every request would meet (a
     wrong key, an unknown model, no server), and a budget that is used up, pauses the job. In the main thread Ctrl-C
-    stops it: once after the requests on their way, twice now. Raises NotFound, InvalidInput where a budget in USD is
-    set and the model has no price, UnsavedReply where the database could not take an answer.
+    stops it: once after the requests on their way, of whose number `on_interrupt` is told, twice now. Raises NotFound,
+    InvalidInput where a budget in USD is set and the model has no price, UnsavedReply where the database could not take
+    an answer.
     """
     found = get(job)
     _check_priced(found)
@@ -195,7 +198,7 @@ def run(job: str | BatchJob, on_item: OnItem | None = None) -> RunReport:
     try:
         claiming.take_over(found, mine=alone)
         planning.begin(found)
-        ended = Run(get(found.uuid), on_item).go()
+        ended = Run(get(found.uuid), on_item, on_interrupt).go()
     finally:
         if alone:
             _active.discard(found.uuid)

@@ -19,23 +19,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmsess import crashpoints, owners, retrying
+from llmsess import crashpoints, owners
 from llmsess.batches import claiming, storing
 from llmsess.batches.claiming import Item
 from llmsess.batches.forming import Formed, Former
 from llmsess.batches.limiting import Held, Need, Purse, need
-from llmsess.batches.planning import CONCURRENCY, RETRIES
+from llmsess.batches.planning import CONCURRENCY
 from llmsess.batches.storing import Answer, Sending, Settled
+from llmsess.batches.verdicts import verdict
 from llmsess.db import TROUBLES, database
 from llmsess.errors import LlmsessError, ProviderError
 from llmsess.models import BatchJob
 from llmsess.providers import Reply
 
-LONGEST_PAUSE_S = 60.0  # between two attempts, where no server asks for more
 POLL_S = 0.5  # between two looks at what other processes still hold
 TICK_S = 5.0  # the longest sleep: limits may have been raised, the job cancelled
 CLAIMED_AHEAD = 2  # times as many items as may be on their way are held, so that none waits for a commit
-STOPPING = ("auth", "quota", "not_found")  # kinds of errors that every item would meet
 OnItem = Callable[[Settled], object]
 
 
@@ -63,8 +62,10 @@ class Ended:
 class Run:
     """One process at work on a job."""
 
-    def __init__(self, job: BatchJob, on_item: OnItem | None = None) -> None:
-        self.job, self.on_item = job, on_item
+    def __init__(
+        self, job: BatchJob, on_item: OnItem | None = None, on_interrupt: Callable[[int], object] | None = None
+    ) -> None:
+        self.job, self.on_item, self.on_interrupt = job, on_item, on_interrupt
         self.purse = Purse(job.id)
         self.former = Former(job)
         self.ready: deque[Ready] = deque()
@@ -123,6 +124,9 @@ class Run:
         if self.interrupts > 1:
             self.stopped = ("interrupted", None)
             return self.give_up(answers)
+        if self.interrupts and self.on_interrupt is not None:
+            told, self.on_interrupt = self.on_interrupt, None
+            told(len(self.flying))
         try:
             settled, claimed = self.take_in(answers)
         except TROUBLES as error:
@@ -267,38 +271,18 @@ class Run:
             return storing.record(self.job, answer, self.purse, "done")
         error = answer.error
         assert error is not None
-        status, pause = self.verdict(error, ready)
+        found = verdict(error, self.job, ready.tries, stopping=self.stopped is not None)
+        if found.stops:
+            self.stopped = self.stopped or (error.message, error)
         if error.retry_after_s:
             self.purse.pause(error.retry_after_s)
-        if pause is None:
-            return storing.record(self.job, answer, self.purse, status)
+        if found.pause_s is None:
+            return storing.record(self.job, answer, self.purse, found.status)
+        ready.tries += 1
         storing.refuse(self.job, answer, self.purse)
         crashpoints.reach("batch.refused")
-        heapq.heappush(self.waiting, (time.monotonic() + pause, next(self.ticket), ready))
+        heapq.heappush(self.waiting, (time.monotonic() + found.pause_s, next(self.ticket), ready))
         return None
-
-    def verdict(self, error: ProviderError, ready: Ready) -> tuple[str, float | None]:
-        """Return what becomes of an item after an error, and after how many seconds it is sent again (None: it is not).
-
-        What every item would meet stops the job, and the item is still to do. What was refused is sent again, and what
-        may have been billed only where the job says resend.
-        """
-        refused, lost = retrying.was_refused(error), error.billed and error.http_status is None
-        unheard = refused and error.http_status is None
-        attempt, resend = ready.item.attempts, self.job.on_unknown == "resend"
-        retries = RETRIES if self.job.retries is None else self.job.retries
-        if error.error_kind in STOPPING:
-            self.stopped = self.stopped or (error.message, error)
-            return "todo", None
-        if (refused or (error.billed and resend)) and ready.tries < retries:
-            if self.stopped:
-                return "todo", None
-            ready.tries += 1
-            return "claimed", max(error.retry_after_s or 0, retrying.full_jitter_s(attempt, LONGEST_PAUSE_S))
-        if unheard:
-            self.stopped = self.stopped or (error.message, error)
-            return "todo", None
-        return ("unknown" if lost and not resend else "failed"), None
 
     # Requests
 

@@ -15,6 +15,7 @@ from llmsess import crashpoints, owners, prices, schemas
 from llmsess.batches.claiming import Item, lose
 from llmsess.batches.forming import Formed
 from llmsess.batches.limiting import Need, Purse
+from llmsess.batches.verdicts import is_lost
 from llmsess.db import database
 from llmsess.errors import Conflict, ProviderError, UnsavedReply, UnusableReply
 from llmsess.models import BatchJob, Call, Message, Session, now, time_text
@@ -161,9 +162,9 @@ def record(job: BatchJob, answer: Answer, purse: Purse, status: str) -> Settled:
         problem = misfit(sending.formed, reply)
         if problem is not None:
             status, kind, why = "failed", "schema", problem
-    elif not _is_lost(error):
+    elif not is_lost(error):
         purse.release(sending.need)
-    if reply is None and _is_lost(error):
+    if reply is None and is_lost(error):
         message["status"] = "interrupted"
     try:
         if reply is None or not _store_first(sending, message, call):
@@ -192,7 +193,7 @@ def refuse(job: BatchJob, answer: Answer, purse: Purse) -> None:
     error, sending = answer.error, answer.sending
     assert error is not None
     update_row(Call, sending.call_id, **call_error(error), outcome=_call_outcome(error), ended_at=now())
-    if not _is_lost(error):
+    if not is_lost(error):
         purse.release(sending.need)
     until = time_text(owners.lease())
     database.execute_sql(_WAIT, (until, sending.item.id, sending.item.attempts, owners.me()))
@@ -226,12 +227,7 @@ def _settle_item(item: Item, status: str, why: str | None, kind: str | None) -> 
 
 
 def _call_outcome(error: ProviderError | None) -> str:
-    return "unknown" if _is_lost(error) else "error"
-
-
-def _is_lost(error: ProviderError | None) -> bool:
-    """Return whether a request may have been taken and billed, and nothing came back."""
-    return error is not None and error.billed and error.http_status is None
+    return "unknown" if is_lost(error) else "error"
 
 
 def _usage(reply: Reply) -> Usage:

@@ -31,6 +31,7 @@ ITEMS = Layout(
 )  # fmt: skip
 IMPORTED = ("requests", "answered", "failed", "known", "unmatched", "bad")
 KEY_CHARACTERS, INPUT_CHARACTERS = 20, 40
+HASH_CHARACTERS, SHORT_ID = 32, 8
 
 
 def status_json(state: Status) -> Row:
@@ -106,10 +107,16 @@ def item_json(item: Item) -> Row:
 def _item_line(row: Row) -> Row:
     failed = f"{row['error_kind']}: {row['error']}" if row["error"] else ""
     return {
-        "key": one_line(row["key"], KEY_CHARACTERS), "status": row["status"], "tries": row["attempts"] or "",
+        "key": short_key(row["key"]), "status": row["status"], "tries": row["attempts"] or "",
         "cost": "" if row["cost_usd"] is None else f"${row['cost_usd']}",
         "input": one_line(_said(row["input"]), INPUT_CHARACTERS), "answer": one_line(row["content"] or failed, 1000),
     }  # fmt: skip
+
+
+def short_key(key: str) -> str:
+    """Return a key as a table shows it; of a hash the beginning is enough to name it."""
+    is_hash = len(key) >= HASH_CHARACTERS and all(digit in "0123456789abcdef#" for digit in key)
+    return key[:SHORT_ID] + key[HASH_CHARACTERS:] if is_hash else one_line(key, KEY_CHARACTERS)
 
 
 def _said(row: dict[str, Any]) -> str:
@@ -237,12 +244,12 @@ def run(job: BatchJob, format: str | None) -> None:
     """Run a batch with its progress on a terminal, and show how it ended; raises where it did not end well."""
     progress = Progress(job.total_items)
     try:
-        report = batches.run(job, progress.tell)
+        report = batches.run(job, progress.tell, on_interrupt=progress.interrupted)
     finally:
         progress.clear()
     show_status(report.job, format)
     for one in progress.failures[:FAILURES_SHOWN] if format is None else ():
-        output.notice(f"{one_line(one.key, KEY_CHARACTERS)}: {one.error_kind}: {one.error}")
+        output.notice(f"{short_key(one.key)}: {one.error_kind}: {one.error}")
     _check(report)
 
 
@@ -282,6 +289,11 @@ class Progress:
         if self.shown and moment - self.drawn >= REDRAWN_S:
             self.drawn = moment
             output.redraw(self.line(one.progress, moment))
+
+    def interrupted(self, flying: int) -> None:
+        """Say what Ctrl-C has led to."""
+        self.clear()
+        output.notice(f"Stopping after {counted(flying, 'request')} on the way; Ctrl-C again stops now.")
 
     def line(self, row: Any, moment: float) -> str:
         """Return the line."""
