@@ -420,6 +420,7 @@ class BatchJob(Base):
     project_id: int | None
     system_prompt = TextField(null=True)  # of every item that has none of its own; NULL: none
     answer_schema = Json()  # a JSON Schema that each answer must fit; NULL: none
+    attachments = Json()  # paths and URLs that go with every prompt, a list; NULL: none
     retries = IntegerField(null=True)  # of one request, after the first attempt; NULL: the default
     use_cache = BooleanField(default=False)  # an equal request that was answered before is not sent again
     allow_unpriced = BooleanField(default=False)  # under a budget in USD, models without a price too

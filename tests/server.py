@@ -52,6 +52,7 @@ class ChatServer(ThreadingHTTPServer):
     """Use it as a context manager; `requests` records the bodies that came in."""
 
     daemon_threads = True
+    request_queue_size = 128  # connections that wait to be taken
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -124,9 +124,14 @@ BAD: dict[str, tuple[str, str]] = {
     "none.csv": ("text\nhello\n", 'the row has no "prompt"'),
     "broken.jsonl": ('{"prompt": "a"}\n{"prompt": \n', "line 2"),
     "number.jsonl": ('{"prompt": "a"}\n7\n', "line 2: the row is neither an object nor a text"),
+    "quote.csv": ('id,prompt\n1,"abc\n2,d\n', "line 2: no CSV"),
+    "inside.csv": ('id,prompt\n1,"y"z"\n', "no CSV"),
+    "latin.csv": ("prompt\nh\udce9\n", "no UTF-8 text"),
+    "latin.txt": ("h\udce9\n", "no UTF-8 text"),
+    "prompt.jsonl": ('{"prompt": 5}\n', "a prompt is a text, not int"),
     "blank.jsonl": ('{"prompt": "  "}\n', 'line 1: the row has no "prompt"'),
     "roles.jsonl": ('{"messages": [{"role": "boss", "content": "a"}]}\n', "each message is an object with a role"),
-    "none.jsonl": ('{"messages": []}\n', "messages is a list that is not empty"),
+    "none.jsonl": ('{"messages": []}\n', "messages must be a list that is not empty"),
     "many.jsonl": (json.dumps(OPENAI | {"body": OPENAI["body"] | {"n": 2}}), "an item has one answer"),  # type: ignore[operator]
     "embed.jsonl": (json.dumps(OPENAI | {"url": "/v1/embeddings"}), "no conversation"),
     "keys.jsonl": (f"{json.dumps(OPENAI)}\n{json.dumps(OPENAI | {'method': 'GET'})}", '"a" is the key of two rows'),
@@ -139,7 +144,7 @@ BAD: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_refused_whole(database: db.Database, tmp_path: Path, name: str) -> None:
     text, problem = BAD[name]
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(InvalidInput, match=problem.replace("(", r"\(")):
         batches.create("job", tmp_path / name, model=None if name == "some.jsonl" else "echo/echo")
     assert batches.count() == 0
@@ -154,6 +159,48 @@ def test_no_more_than_a_few_problems_are_told(database: db.Database) -> None:
 def test_odd_names_are_refused(database: db.Database, name: str) -> None:
     with pytest.raises(InvalidInput, match="no name for a batch"):
         batches.create(name, ["a"], model="echo/echo")
+
+
+def test_a_row_does_not_decide_which_files_are_sent(database: db.Database, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "x", "_attachments": [str(secret)]}))
+    for rows in (tmp_path / "rows.jsonl", [{"prompt": "x", "_attachments": [5]}]):
+        with pytest.raises(InvalidInput, match='a row has no "_attachments"'):
+            batches.create("job", rows, model="echo/echo")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "out.txt").symlink_to(secret)
+    (folder / "in.txt").write_text("in")
+    batches.create("job", folder, model="echo/echo")
+    assert batches.status("job").total == 1
+
+
+def test_files_go_with_every_prompt_or_with_their_row(
+    database: db.Database, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("all.txt", "one.txt"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": "a", "file": "one.txt"}, {"prompt": "b", "file": ""}]
+    batches.create("job", rows, model="openai/echo", attachments=["all.txt"], attach="file", concurrency=1)
+    monkeypatch.chdir("/")
+    assert ran().status == "done"
+    sent = [json.dumps(body["messages"][0]["content"]) for body in server.requests]
+    assert ["one.txt" in text for text in sent] == [True, False]
+    assert ["all.txt" in text for text in sent] == [True, True]
+    with pytest.raises(InvalidInput, match=r"line 1: there is no file missing\.txt to attach"):
+        batches.create("no", [{"prompt": "a", "file": "missing.txt"}], model="echo/echo", attach="file")
+
+
+def test_a_batch_does_not_feed_on_its_own_answers(run: Command) -> None:
+    assert run("chat", "hello", "-m", "echo/echo").status == 0
+    for _ in range(3):
+        again = run(
+            "batch", "run", "judge", "--stored", "--role", "assistant", "-m", "echo/echo", "-t", "ok? {{ prompt }}"
+        )
+        assert again.status == 0
+    assert json.loads(run("batch", "status", "judge", "--json").out)["total"] == 1
 
 
 # What is sent
@@ -251,9 +298,9 @@ def test_a_changed_row_and_a_changed_definition_are_refused(database: db.Databas
     with pytest.raises(Conflict, match='line 2: the item "a" says something else now'):
         batches.add("job", ["new", {"custom_id": "a", "prompt": "two"}])
     assert batches.status("job").total == 1
-    with pytest.raises(Conflict, match="another system prompt"):
+    with pytest.raises(Conflict, match="not made with that system prompt"):
         batches.add("job", ["new"], system="other")
-    with pytest.raises(Conflict, match="another model"):
+    with pytest.raises(Conflict, match="not made with that model"):
         batches.check_same("job", model="echo/other")
     with pytest.raises(Conflict, match="there is a batch"):
         batches.create("job", ["a"], model="echo/echo")
@@ -423,6 +470,35 @@ def test_a_budget_in_usd_wants_a_price(database: db.Database, server: ChatServer
     assert server.calls().total() == 0
     batches.edit("job", allow_unpriced=True)
     assert ran().status == "done"
+
+
+def test_known_costs_count_where_no_price_is_known(database: db.Database, tmp_path: Path) -> None:
+    script = tmp_path / "answers.yaml"
+    script.write_text("[{match: prompt, content: fine, cost_usd: '0.01'}]")
+    given: dict[str, Any] = {"budget_usd": "0.035", "allow_unpriced": True, "concurrency": 1}
+    batches.create("job", PROMPTS, model=f"scripted/{script}", **given)
+    assert ran().status == "paused"
+    assert batches.status("job").cost == 40_000_000
+
+
+def test_the_first_answer_tells_how_long_the_others_may_be(database: db.Database, server: ChatServer) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 50_000}
+    choice = {"message": {"role": "assistant", "content": "long"}, "finish_reason": "stop"}
+    answer = json.dumps({"choices": [choice], "usage": usage}).encode()
+    server.answers["big"] = Answer("application/json", answer)
+    catalog.add_model("openai/big")
+    database.execute_sql("UPDATE models SET cost_per_1k_input_tokens = 1000000, cost_per_1k_output_tokens = 10000000")
+    batches.create("job", PROMPTS, model="openai/big", budget_usd="0.10", concurrency=8)
+    assert not batches.estimate("job").bounded
+    assert ran().status == "paused"
+    assert server.calls().total() == 1
+
+
+def test_a_reservation_stays_where_an_answer_has_no_usage(database: db.Database, server: ChatServer) -> None:
+    batches.create("job", ["a"], model="openai/no-usage", parameters={"max_tokens": 10})
+    ran()
+    state = batches.status("job")
+    assert (state.counts["done"], state.tokens, state.unpriced) == (1, 0, 1)
 
 
 def test_an_unknown_item_keeps_its_reservation(database: db.Database, server: ChatServer) -> None:
@@ -727,6 +803,71 @@ def test_a_running_job_stops_when_another_process_cancels_it(path: Path, server:
     assert state.counts["done"] + state.counts["cancelled"] == 60
     assert state.counts["done"] < 10
     db.database.close()
+
+
+def test_cancelling_what_is_done_changes_nothing(database: db.Database) -> None:
+    batches.create("job", ["a"], model="echo/echo")
+    ran()
+    assert batches.cancel("job") == 0
+    assert batches.status("job").status == "done"
+    assert batches.add("job", ["b"]).new == 1
+    assert ran().status == "done"
+
+
+def test_nothing_is_added_to_a_cancelled_job(database: db.Database) -> None:
+    batches.create("job", ["a", "b"], model="echo/echo")
+    batches.cancel("job")
+    with pytest.raises(Conflict, match="cancelled"):
+        batches.add("job", ["c"])
+    assert batches.status("job").total == 2
+
+
+def test_another_policy_takes_up_what_a_crash_left_unknown(database: db.Database, server: ChatServer) -> None:
+    batches.create("job", ["a", "b"], model="openai/drop-2", concurrency=1)
+    assert counts() == {"todo": 2}
+    ran()
+    assert counts() == {"unknown": 2}
+    batches.edit("job", on_unknown="resend")
+    assert ran().status == "done"
+
+
+def test_an_error_in_a_callback_comes_after_what_is_on_its_way(database: db.Database, server: ChatServer) -> None:
+    batches.create("job", PROMPTS, model="openai/echo", concurrency=4)
+
+    def fails(item: batches.Settled) -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        batches.run("job", fails)
+    assert set(counts()) == {"done", "todo"}
+    with pytest.raises(InvalidInput, match="a callback is a function"):
+        batches.run("job", 5)  # type: ignore[arg-type]
+    assert ran().status == "done"
+
+
+def test_a_model_that_is_not_there_stops_only_its_own_items(database: db.Database, server: ChatServer) -> None:
+    batches.create(
+        "job", [{"prompt": "a", "model": "openai/404"}, {"prompt": "b", "model": "openai/echo"}], concurrency=1
+    )
+    assert ran().status == "some_failed"
+    assert [(item.status, item.error_kind) for item in batches.stream_items("job")] == [
+        ("failed", "not_found"), ("done", None)
+    ]  # fmt: skip
+
+
+def test_a_long_wait_is_told_once(database: db.Database, server: ChatServer) -> None:
+    headers = {"Retry-After": "6"}
+    server.answers["waits"] = Answer("application/json", b'{"error": {"message": "slow"}}', 429, headers)
+    batches.create("job", ["a"], model="openai/waits")
+    told: list[float] = []
+    threading.Timer(0.8, lambda: batches.cancel("job")).start()
+
+    def waits(seconds: float) -> None:
+        told.append(seconds)
+        batches.edit("job", concurrency=2)
+
+    batches.run("job", on_wait=waits)
+    assert [5 < seconds <= 6 for seconds in told] == [True]
 
 
 def test_a_deleted_job_leaves_its_sessions(database: db.Database) -> None:

@@ -53,32 +53,34 @@ __all__ = [
 def create(
     name: str, inputs: Inputs, *, model: Any = None, template: str | None = None, system: str | None = None,
     parameters: Mapping[str, Any] | None = None, schema: Any = None, project: str | None = None, key: str | None = None,
-    format: str | None = None, **limits: Any,
+    attachments: Iterable[Any] = (), attach: str | None = None, format: str | None = None, **limits: Any,
 ) -> BatchJob:  # fmt: skip
     """Make a job with an item for each row of the input, and return it; nothing is sent.
 
     `inputs` is a path (CSV, JSON lines, OpenAI's or Anthropic's batch file, text, a folder, "-"), or texts and
     mappings. `template` is a text with {{ columns }}, a saved template's name or a file; `key` the column that
-    identifies a row, else its custom_id or its content; `schema` a JSON Schema that each answer must fit. `limits`:
+    identifies a row, else its custom_id or its content; `schema` a JSON Schema that each answer must fit; `attachments`
+    are paths and URLs that go with every prompt, `attach` the column of those that go with its own. `limits`:
     concurrency, rpm, tpm, budget_usd, budget_tokens, budget_requests, on_unknown (hold, resend), retries, cache,
     allow_unpriced. Nothing is made where one row is no request. Raises Conflict for a taken name, InvalidInput,
     NotFound.
     """
-    defined = planning.definition(model, template, system, parameters, schema)
-    limited = planning.limits(limits)
-    return planning.create(name, inputs, project=project, key=key, format=format, fields=defined | limited)
+    fields = planning.definition(model, template, system, parameters, schema, list(attachments))
+    fields |= planning.limits(limits)
+    return planning.create(name, inputs, project=project, key=key, attach=attach, format=format, fields=fields)
 
 
 def add(
-    job: str | BatchJob, inputs: Inputs, *, key: str | None = None, format: str | None = None, **defined: Any
-) -> Added:
+    job: str | BatchJob, inputs: Inputs, *, key: str | None = None, attach: str | None = None,
+    format: str | None = None, **defined: Any,
+) -> Added:  # fmt: skip
     """Add an item for each row that the job does not have yet, and say how many those were.
 
     `defined` (model, template, system, parameters, schema) must be the job's own, where given. Raises Conflict for
     another, and where a known key says something else now, InvalidInput.
     """
     found = check_same(job, **defined)
-    return planning.add(found, inputs, key=key, format=format)
+    return planning.add(found, inputs, key=key, attach=attach, format=format)
 
 
 def check_same(job: str | BatchJob, **defined: Any) -> BatchJob:
@@ -178,27 +180,35 @@ _lock = threading.Lock()
 
 
 def run(
-    job: str | BatchJob, on_item: OnItem | None = None, *, on_interrupt: Callable[[int], object] | None = None
-) -> RunReport:
+    job: str | BatchJob, on_item: OnItem | None = None, *,
+    on_interrupt: Callable[[int], object] | None = None,
+    on_wait: Callable[[float], object] | None = None,
+) -> RunReport:  # fmt: skip
     """Send what is to do of a job, and return how that ended; the same call resumes after whatever stopped it.
 
     Several processes may run one job. `on_item` is told of each item that got an end. What every request would meet (a
     wrong key, an unknown model, no server), and a budget that is used up, pauses the job. In the main thread Ctrl-C
-    stops it: once after the requests on their way, of whose number `on_interrupt` is told, twice now. Raises NotFound,
-    InvalidInput where a budget in USD is set and the model has no price, UnsavedReply where the database could not take
-    an answer.
+    stops it: once after the requests on their way, of whose number `on_interrupt` is told, twice now. `on_wait` is
+    told of a long time, in seconds, in which a server or a limit lets no request leave. Raises NotFound, InvalidInput
+    where a budget in USD is set and the model has no price, UnsavedReply where the database could not take an answer;
+    what a callback raises, after what is on its way has come back.
     """
+    for callback in (on_item, on_interrupt, on_wait):
+        if callback is not None and not callable(callback):
+            raise InvalidInput(f"a callback is a function, not {type(callback).__name__}")
     found = get(job)
     _check_priced(found)
     if found.status == "cancelled":
-        raise Conflict(f'the batch "{found.name}" is cancelled', hint=f"llmsess batch retry {found.name} --cancelled")
+        raise planning.cancelled(found)
     with _lock:
         alone = found.uuid not in _active
         _active.add(found.uuid)
     try:
         claiming.take_over(found, mine=alone)
+        if found.on_unknown == "resend":
+            _move(found, "unknown", "todo", _any("error_kind", LOST))
         planning.begin(found)
-        ended = Run(get(found.uuid), on_item, on_interrupt).go()
+        ended = Run(get(found.uuid), on_item, on_interrupt, on_wait).go()
     finally:
         if alone:
             _active.discard(found.uuid)
@@ -206,13 +216,18 @@ def run(
     state = status_of(get(found.uuid))
     if ended.interrupted:
         word = "interrupted"
-    elif ended.reason is not None or state.counts["todo"]:
+    elif ended.reason is not None or state.counts["todo"] or state.counts["sent"]:
         word = "paused"
     else:
         word = "some_failed" if state.counts["failed"] or state.counts["unknown"] else "done"
-    if ended.reason is not None:
-        update_row(BatchJob, found.id, error=ended.reason)
-    return RunReport(word, state, ended.answered, ended.reason, ended.error)
+    reason = ended.reason or (AWAY.format(state.counts["sent"]) if state.counts["sent"] else None)
+    if reason is not None:
+        update_row(BatchJob, found.id, error=reason)
+    return RunReport(word, status_of(get(found.uuid)), ended.answered, reason, ended.error)
+
+
+LOST = ("lost", "connection", "timeout")  # kinds of unknown items that a policy of resend takes up
+AWAY = "{:,} items are at the provider's batch service"
 
 
 def _check_priced(job: BatchJob) -> None:
@@ -237,7 +252,7 @@ def retry(job: str | BatchJob, *, kinds: Iterable[str] = (), keys: Iterable[str]
     found = get(job)
     with database.atomic():
         count = _move(found, status, "todo", _any("error_kind", kinds), _any("item_key", keys))
-        if count:
+        if count or found.status == "cancelled":
             update_row(BatchJob, found.id, status="paused", ended_at=None)
     return count
 
@@ -267,7 +282,8 @@ def cancel(job: str | BatchJob) -> int:
     remote.cancel(found)
     with database.atomic():
         count = _move(found, "todo", "cancelled") + _move(found, "claimed", "cancelled")
-        update_row(BatchJob, found.id, status="cancelled", ended_at=now())
+        if count or get(found.uuid).sent:
+            update_row(BatchJob, found.id, status="cancelled", ended_at=now())
     return count
 
 
@@ -291,7 +307,8 @@ def delete(job: str | BatchJob) -> int:
     claiming.take_over(found)
     with database.atomic():
         current = get(found.uuid)
-        if current.claimed + current.sent:
+        away = current.sent and not claiming.is_held(current.id)
+        if current.claimed + current.sent and not (away and current.status == "cancelled"):
             raise Conflict(f'the batch "{current.name}" is running', hint=f"llmsess batch cancel {current.name}")
         current.delete_instance()
     return current.total_items

@@ -128,6 +128,12 @@ def lose(on_unknown: str, item_id: int, *, answered: bool = False) -> None:
     )
 
 
+def is_held(job_id: int) -> bool:
+    """Return whether any process holds an item of a job."""
+    sql = "SELECT 1 FROM batch_items WHERE job_id = ? AND status IN ('claimed', 'sent') AND lease_owner IS NOT NULL"
+    return database.execute_sql(f"{sql} LIMIT 1", (job_id,)).fetchone() is not None
+
+
 def held_by_others(job_id: int) -> bool:
     """Return whether other processes hold items of a job."""
     sql = (

@@ -109,8 +109,9 @@ def _store(job: BatchJob, former: Former, shard: BatchShard, results: list[Resul
             call = database.execute_sql(_CALL, (formed.request.sha256(), owner_of(shard.id))).fetchone()
             reserved = Need(call[1] or 0, 0, call[2]) if call else Need(0, 0, 0)
             if result.reply is not None:
-                storing.record_result(job, item, formed, result.reply, purse, reserved)
-                came.answered += 1
+                settled = storing.record_result(job, item, formed, result.reply, purse, reserved)
+                came.answered += settled.status == "done"
+                came.failed += settled.status != "done"
             else:
                 purse.release(reserved)
                 storing.settle_elsewhere(item, "failed", result.error, result.kind)

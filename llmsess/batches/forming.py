@@ -94,6 +94,8 @@ def check(row: Mapping[str, Any], template: Template | None) -> None:
         case _ if template is not None:
             _check_variables(row, template)
         case _:
+            if not isinstance(row.get("prompt", ""), (str, type(None))):
+                raise InvalidInput(f"a prompt is a text, not {type(row['prompt']).__name__}")
             if not _text(row.get("prompt")) and not row.get(ATTACHED):
                 hint = "-t '... {{ column }} ...' makes one of its columns"
                 raise InvalidInput('the row has no "prompt"', hint=hint)
@@ -103,12 +105,12 @@ def check(row: Mapping[str, Any], template: Template | None) -> None:
 def _check_body(body: Mapping[str, Any]) -> None:
     _check_messages(body["messages"])
     if body.get("n") not in (None, 1):
-        raise InvalidInput(f"n is 1, not {body['n']}: an item has one answer")
+        raise InvalidInput(f"n must be 1, not {body['n']}: an item has one answer")
 
 
 def _check_messages(messages: Any) -> None:
     if not isinstance(messages, list) or not messages:
-        raise InvalidInput("messages is a list that is not empty")
+        raise InvalidInput("messages must be a list that is not empty")
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise InvalidInput("each message is an object with a role: system, developer, user, assistant or tool")
@@ -203,6 +205,9 @@ class Former:
 
     def blank(self, model: str | None) -> Formed:
         """Return a request of which only the model is known, if at all, for an answer whose question is not."""
+        if model is None and self.model is None:  # it is NULL then, and not guessed
+            nobody: Any = None
+            return Formed(Route(LanguageModel(provider="", model_name=""), nobody, None), Request("", []), [])
         way = self.route({"model": model})
         return Formed(way, Request(way.model.model_name, []), [])
 
@@ -231,7 +236,7 @@ class Former:
         return self._asked(row, filled.prompt, paths, own)
 
     def _asked(self, row: Mapping[str, Any], prompt: str, paths: list[str], own: dict[str, Any]) -> Formed:
-        blocks = [attachments.load(path).block() for path in paths]
+        blocks = [attachments.load(path).block() for path in (*(self.job.attachments or ()), *paths)]
         if not prompt.strip() and not blocks:
             raise InvalidInput("there is no prompt")
         said = [{"type": "text", "text": prompt}] if prompt.strip() else []

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from llmsess import crashpoints
+from llmsess import crashpoints, door
 from llmsess.batches import planning, resultlines, storing
 from llmsess.batches.claiming import Item
 from llmsess.batches.forming import Formed, Former
@@ -52,11 +52,11 @@ def import_results(name: str, paths: Sequence[str]) -> Imported:
     Raises InvalidInput, Conflict where a request says something else than the item of its key.
     """
     for path in paths:
-        if not expanded(path).is_file():
+        if not expanded(door.text(path, "a path")).is_file():
             raise InvalidInput(f"there is no file {path}")
     requests = [row for row in _rows(paths) if row.value is not None and not resultlines.is_result(row.value)]
     job, made = _job(name, requests)
-    found = Imported(job, made)
+    found, blank = Imported(job, made), not job.total_items
     former, results = Former(job, keyless=True), _results(paths, found)
     alone = database.execute_sql(_ASKED, (job.id,)).fetchone() is None  # results make the items
     while some := list(islice(results, ENTERED_AT_ONCE)):
@@ -67,9 +67,18 @@ def import_results(name: str, paths: Sequence[str]) -> Imported:
                 _enter(former, result, found, purse, alone=alone)
             purse.write()
             crashpoints.reach("batch.importing")
+    found.job = get(job.uuid)
+    if blank and not found.job.total_items:
+        job.delete_instance()
+        raise InvalidInput(_nothing(found), hint="result files of OpenAI's or Anthropic's batch service")
     planning.close(job)
     found.job = get(job.uuid)
     return found
+
+
+def _nothing(found: Imported) -> str:
+    """Return what to say where the files have neither requests nor results."""
+    return "; ".join(["the files have no results", *found.problems[:3]])
 
 
 _ASKED = "SELECT 1 FROM batch_items WHERE job_id = ? AND input IS NOT NULL LIMIT 1"
@@ -127,6 +136,11 @@ def _enter(former: Former, result: Result, found: Imported, purse: Purse, *, alo
         found.known += 1
         return
     item = Item(row[0], row[1], row[2], json.loads(row[3] or "{}"), row[4], row[5], row[6])
+    if result.reply is None and (result.status != "failed" or (row[7] == "unknown" and result.http_status is None)):
+        found.known += 1  # it says nothing of how a request ended
+        if row[7] == "todo" and result.status in ("unknown", "skipped"):
+            storing.settle_elsewhere(item, result.status, result.error, None)
+        return
     if result.reply is None:
         found.failed += row[7] != "failed"
         found.known += row[7] == "failed"

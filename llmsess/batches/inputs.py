@@ -29,6 +29,7 @@ MAX_FILE_BYTES = 16 * 1024 * 1024  # of a file of a folder that is read as text:
 MAX_CELL_CHARACTERS = 64 * 1024 * 1024  # of a CSV; Python's own limit is 128 KiB
 MAX_TEXT_BYTES = 512 * 1024 * 1024  # of a file of prompts
 ATTACHED = "_attachments"  # the key of a row under which a folder's files that are no texts are named
+NO_UTF8 = "the input is no UTF-8 text"
 _BREAK = re.compile(r"^---[ \t]*$", re.MULTILINE)
 _DELIMITERS = ",;\t|"
 
@@ -53,6 +54,8 @@ def read(inputs: Inputs, format: str | None = None) -> Iterator[Row]:
         raise InvalidInput(f'"{format}" is no format of a batch\'s input', hint=f"one of {', '.join(FORMATS)}")
     if isinstance(inputs, (str, os.PathLike)):
         return _of_path(os.fspath(inputs), format)
+    if not isinstance(inputs, Iterable) or isinstance(inputs, (bytes, Mapping)):
+        raise InvalidInput(f"the input is a path, or texts and mappings, not {type(inputs).__name__}")
     return (_given(number, item) for number, item in enumerate(inputs, 1))
 
 
@@ -62,9 +65,12 @@ def _given(number: int, item: Any) -> Row:
     if isinstance(item, str):
         return Row(number, {"prompt": door.text(item, "a prompt")})
     try:
-        return Row(number, door.json_object(item, "a row"))
+        found = door.json_object(item, "a row")
     except InvalidInput as error:
         return Row(number, None, error.message)
+    if ATTACHED in found:  # what a file says must not decide which other files are sent
+        return Row(number, None, f'a row has no "{ATTACHED}"; a column of paths is named by --attach')
+    return Row(number, found)
 
 
 def _of_path(name: str, format: str | None) -> Iterator[Row]:
@@ -73,8 +79,10 @@ def _of_path(name: str, format: str | None) -> Iterator[Row]:
     path = expanded(name)
     if path.is_dir():
         return _of_folder(path)
-    if not path.is_file():
+    if not path.exists():
         raise InvalidInput(f"there is no file {name}", hint="a file, a folder, or - for standard input")
+    if not path.is_file():  # a pipe, as of <(...)
+        return _of_bytes(path.read_bytes(), format)
     return _of_file(path, format or _format(path))
 
 
@@ -105,7 +113,11 @@ def _of_stream(format: str | None) -> Iterator[Row]:
     """Yield the rows of standard input, which is read to its end first: nothing is written while it waits."""
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         raise InvalidInput("nothing is piped in")
-    data = sys.stdin.buffer.read()
+    return _of_bytes(sys.stdin.buffer.read(), format)
+
+
+def _of_bytes(data: bytes, format: str | None) -> Iterator[Row]:
+    """Yield the rows of what came through a pipe."""
     chosen, file = format or _format_of(data[:4096]), io.BytesIO(data)
     if chosen == "jsonl":
         lines = list(_records(reading.lines(file)))
@@ -141,7 +153,10 @@ def _text(file: IO[bytes]) -> Iterator[Row]:
     data = file.read(MAX_TEXT_BYTES + 1)
     if len(data) > MAX_TEXT_BYTES:
         raise InvalidInput(f"a text of prompts is at most {MAX_TEXT_BYTES // 1024**2} MiB", hint="use JSON lines")
-    text = data.removeprefix(b"\xef\xbb\xbf").decode(errors="replace").replace("\r\n", "\n")
+    try:
+        text = data.removeprefix(b"\xef\xbb\xbf").decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(NO_UTF8) from error
     parts = _BREAK.split(text) if _BREAK.search(text) else text.split("\n")
     for number, part in enumerate(parts, 1):
         if part.strip():
@@ -151,15 +166,22 @@ def _text(file: IO[bytes]) -> Iterator[Row]:
 def _csv(file: IO[bytes]) -> Iterator[Row]:
     """Yield the rows of a CSV with a heading; the delimiter is the one that the heading has most of."""
     csv.field_size_limit(MAX_CELL_CHARACTERS)
-    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="") as text:
-        heading = text.readline()
+    with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        heading = _heading(text)
         delimiter = max(_DELIMITERS, key=heading.count)
         keys = [key.strip() for key in next(csv.reader([heading], delimiter=delimiter), [])]
         if not any(keys):
             raise InvalidInput("the CSV has no heading in its first line")
         if len(set(keys)) < len(keys):
             raise InvalidInput(f"the CSV has a column twice: {', '.join(keys)}")
-        yield from _csv_rows(csv.reader(text, delimiter=delimiter), keys)
+        yield from _csv_rows(csv.reader(text, delimiter=delimiter, strict=True), keys)
+
+
+def _heading(text: io.TextIOWrapper) -> str:
+    try:
+        return text.readline()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(NO_UTF8) from error
 
 
 def _csv_rows(rows: Any, keys: list[str]) -> Iterator[Row]:
@@ -171,6 +193,8 @@ def _csv_rows(rows: Any, keys: list[str]) -> Iterator[Row]:
         except csv.Error as error:
             yield Row(line, None, f"no CSV: {error}")
             continue
+        except UnicodeDecodeError as error:
+            raise InvalidInput(NO_UTF8) from error
         if cells is None:
             return
         if len(cells) == len(keys):
@@ -184,7 +208,7 @@ def _of_folder(folder: Path) -> Iterator[Row]:
     number = 0
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if not path.is_file() or any(part.startswith(".") for part in inside.parts):
+        if not path.is_file() or any(part.startswith(".") for part in inside.parts) or _leads_out(path, folder):
             continue
         number += 1
         named = {"path": inside.as_posix(), "name": path.name}
@@ -198,7 +222,12 @@ def _of_folder(folder: Path) -> Iterator[Row]:
         if attachments.type_of(data, path.name).startswith("text/") or _is_text(data):
             yield _given(number, {"prompt": data.decode(errors="replace"), **named})
         else:
-            yield _given(number, {"prompt": "", **named, ATTACHED: [str(path)]})
+            yield Row(number, {"prompt": "", **named, ATTACHED: [str(path)]})
+
+
+def _leads_out(path: Path, folder: Path) -> bool:
+    """Return whether a link leads out of the folder."""
+    return not path.resolve().is_relative_to(folder.resolve())
 
 
 def _is_text(data: bytes) -> bool:
@@ -219,10 +248,12 @@ _AFTER = "SELECT id FROM messages WHERE uuid = ?"
 def stored(filter: SessionFilter | None = None, role: str = "user") -> Iterator[Row]:
     """Yield a row for each stored message of a role, of the sessions that a filter lets through, the oldest first.
 
-    A row has prompt (what the message says), role, message, session (their uuids) and title. Raises InvalidInput,
-    NotFound.
+    Answers of batches are left out unless the filter asks for that type, so that a batch does not feed on itself. A row
+    has prompt (what the message says), role, message, session (their uuids) and title. Raises InvalidInput, NotFound.
     """
     wheres, values = (filter or SessionFilter()).conditions()
+    if filter is None or filter.type is None:
+        wheres.append("s.session_type <> 'batch'")
     sql = _STORED.format(wheres=" AND ".join(wheres))
     last, number = 0, 0
     while rows := database.execute_sql(sql, [*values, door.role(role, "role"), last]).fetchall():

@@ -38,6 +38,7 @@ class Need:
     input_tokens: int
     output_tokens: int
     cost: int | None
+    bounded: bool = True  # whether the answer cannot have more
 
     @property
     def tokens(self) -> int:
@@ -49,7 +50,7 @@ def need(way: Route, request: Request, longest: int = 0) -> Need:
     given = input_tokens(way, request)
     most = way.provider.most_output_tokens(request)
     taken = max(OUTPUT_TOKENS, longest) if most is None else most
-    return Need(given, taken, prices.price(way.model, Usage(given, output_tokens=taken)).cost)
+    return Need(given, taken, prices.price(way.model, Usage(given, output_tokens=taken)).cost, most is not None)
 
 
 def input_tokens(way: Route, request: Request) -> int:
@@ -121,11 +122,18 @@ class Purse:
             return Held(None, f"the budget of {row['budget_tokens']:,} tokens has no room for {need.tokens:,} more")
         if row["budget"] is None:
             return None
-        if need.cost is None:
-            return None if row["allow_unpriced"] else Held(None, "a model has no price")
-        if row["spent_cost"] + row["reserved_cost"] + need.cost > row["budget"]:
-            return Held(None, f"the budget of ${row['budget'] / NANO:g} has no room for ${need.cost / NANO:g} more")
+        if need.cost is None and not row["allow_unpriced"]:
+            return Held(None, "a model has no price")
+        held = row["spent_cost"] + row["reserved_cost"]
+        if held + (need.cost or 0) > row["budget"] or held >= row["budget"]:
+            more = f"for ${need.cost / NANO:g} more" if need.cost else "left"
+            return Held(None, f"the budget of ${row['budget'] / NANO:g} has no room {more}")
         return None
+
+    @property
+    def is_bounded(self) -> bool:
+        """Return whether there is a budget that a long answer could exceed."""
+        return self.row["budget"] is not None or self.row["budget_tokens"] is not None
 
     def too_soon(self) -> Held | None:
         """Return for how long a rate or a server's wish holds a request back."""
@@ -171,14 +179,20 @@ class Purse:
         self.row["reserved_cost"] -= reserved.cost or 0
 
     def settle(self, reserved: Need, usage: Usage, cost: int | None) -> None:
-        """Replace a reservation by what an answer came to; a figure that is unknown is taken as reserved."""
-        self.release(reserved)
+        """Replace a reservation by what an answer came to; of a figure that is unknown the reservation stays."""
         row = self.row
         known = usage.input_tokens is not None and usage.output_tokens is not None
-        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if known else reserved.tokens
-        row["spent_tokens"] += tokens
-        row["spent_cost"] += cost or 0
-        row["unpriced"] += cost is None
+        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        if known:
+            row["reserved_tokens"] -= reserved.tokens
+            row["spent_tokens"] += tokens
+        if cost is None:
+            row["unpriced"] += 1
+        else:
+            row["reserved_cost"] -= reserved.cost or 0
+            row["spent_cost"] += cost
+        if not known:
+            return
         if row["tpm"] is not None and row["tokens_free_at"] is not None:
             change = min(tokens, row["tpm"]) - min(reserved.tokens, row["tpm"])
             row["tokens_free_at"] += round(change * rate(row["tpm"])[0])

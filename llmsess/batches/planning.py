@@ -8,7 +8,8 @@ key and says something else is refused, as is another definition (model, templat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -18,7 +19,7 @@ from peewee import IntegrityError
 
 from llmsess import catalog, crashpoints, door, request_parameters, routing, sandbox, schemas, templates
 from llmsess.batches import forming
-from llmsess.batches.inputs import Inputs, Row, read
+from llmsess.batches.inputs import ATTACHED, Inputs, Row, read
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput
 from llmsess.models import NANO, BatchJob, dump_json, now, time_text
@@ -50,14 +51,16 @@ class Added:
 
 def definition(
     model: Any = None, template: str | None = None, system: str | None = None,
-    parameters: Mapping[str, Any] | None = None, schema: Any = None,
+    parameters: Mapping[str, Any] | None = None, schema: Any = None, attachments: Sequence[Any] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Return what defines a job's requests as its columns, those that are given; raises InvalidInput, NotFound."""
     found: dict[str, Any] = {}
     if model is not None:
         found["model_id"] = routing.callable_model(model).id
     if template is not None:
-        found["template"] = _template(template)
+        found["template"] = _template(door.text(template, "a template"))
+    if attachments:
+        found["attachments"] = [_place(one) for one in attachments]
     if system is not None:
         found["system_prompt"] = door.text(system, "a system prompt") or None
     if parameters:
@@ -65,6 +68,17 @@ def definition(
     if schema is not None:
         found["answer_schema"] = schemas.load(schema)
     return found
+
+
+def _place(source: Any) -> str:
+    """Return where an attachment is, whatever folder a later run begins in; raises InvalidInput where it is not."""
+    name = door.text(os.fspath(source), "an attachment")
+    if name.lower().startswith(("http://", "https://")):
+        return name
+    path = expanded(name).absolute()
+    if not path.is_file():
+        raise InvalidInput(f"there is no file {name} to attach")
+    return str(path)
 
 
 def _template(given: str) -> str:
@@ -135,8 +149,8 @@ def _nano(value: Any) -> int | None:
 
 
 def create(
-    name: str, inputs: Inputs, *, project: str | None = None, key: str | None = None, format: str | None = None,
-    fields: dict[str, Any],
+    name: str, inputs: Inputs, *, project: str | None = None, key: str | None = None, attach: str | None = None,
+    format: str | None = None, fields: dict[str, Any],
 ) -> BatchJob:  # fmt: skip
     """Make a job with an item for each row and return it; nothing is made where one row is no request.
 
@@ -145,7 +159,7 @@ def create(
     plain = _name(name)
     if BatchJob.select().where(BatchJob.name == plain).exists():
         raise taken(plain)
-    stage(read(inputs, format), fields, key)
+    stage(attaching(read(inputs, format), attach), fields, key)
     crashpoints.reach("batch.staged")
     with database.atomic():
         values = fields | {"name": plain, "created_at": now(), "spec_sha256": spec_sha256(fields)}
@@ -156,6 +170,11 @@ def create(
             raise taken(plain) from error
         _enter(job_id)
         return BatchJob.get_by_id(job_id)
+
+
+def cancelled(job: BatchJob) -> Conflict:
+    """Return the error for a job that was cancelled."""
+    return Conflict(f'the batch "{job.name}" is cancelled', hint=f"llmsess batch retry {job.name} --cancelled")
 
 
 def taken(name: str) -> Conflict:
@@ -172,11 +191,13 @@ def _name(name: Any) -> str:
 
 
 def add(
-    job: BatchJob, inputs: Inputs, *, key: str | None = None, format: str | None = None
+    job: BatchJob, inputs: Inputs, *, key: str | None = None, attach: str | None = None, format: str | None = None
 ) -> Added:  # fmt: skip
     """Add an item for each row that the job does not have; raises Conflict where a known key says something else."""
+    if job.status == "cancelled":
+        raise cancelled(job)
     fields = {name: getattr(job, name) for name in ("model_id", "template")}
-    stage(read(inputs, format), fields, key)
+    stage(attaching(read(inputs, format), attach), fields, key)
     with database.atomic():
         added = _enter(job.id)
         if added.new:
@@ -187,13 +208,27 @@ def add(
     return added
 
 
+def attaching(rows: Iterable[Row], column: str | None) -> Iterator[Row]:
+    """Yield the rows, the files that a column of each names (one, or a list) attached where there is such a column."""
+    for row in rows:
+        named = row.value.get(column) if column is not None and row.value is not None else None
+        if column is None or row.value is None or named in (None, "", []):
+            yield row
+            continue
+        try:
+            places = [_place(one) for one in (named if isinstance(named, list) else [named])]
+            yield row._replace(value=row.value | {ATTACHED: places})
+        except (InvalidInput, TypeError) as error:
+            yield Row(row.line, None, str(error))
+
+
 def check_same(job: BatchJob, defined: Mapping[str, Any]) -> None:
     """Raise Conflict where a definition is another one than the job's."""
     words = {"model_id": "model", "system_prompt": "system prompt", "answer_schema": "schema"}
     other = [words.get(name, name) for name, value in defined.items() if value != getattr(job, name)]
     if other:
         hint = "give the new one a name of its own"
-        raise Conflict(f'the batch "{job.name}" has another {" and ".join(other)}', hint=hint)
+        raise Conflict(f'the batch "{job.name}" was not made with that {" and ".join(other)}', hint=hint)
 
 
 def spec_sha256(fields: Mapping[str, Any]) -> str:
@@ -303,7 +338,7 @@ def begin(job: BatchJob) -> None:
 
 _CLOSE = """
     UPDATE batch_jobs SET status = CASE
-        WHEN status = 'cancelled' THEN status WHEN claimed + sent > 0 THEN 'running'
+        WHEN status = 'cancelled' AND cancelled > 0 THEN status WHEN claimed + sent > 0 THEN 'running'
         WHEN todo + unknown > 0 THEN 'paused' WHEN done = 0 AND failed > 0 THEN 'failed' ELSE 'done' END,
     ended_at = iif(todo + claimed + sent + unknown = 0, ?, NULL) WHERE id = ?
 """

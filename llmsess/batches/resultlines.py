@@ -19,6 +19,7 @@ from llmsess.providers.sdk import KINDS
 from llmsess.texts import clean, one_line
 
 ERROR_CHARACTERS = 500
+UNSETTLED = ("todo", "claimed", "sent", "unknown", "skipped", "deleted")  # our own words for items without an end
 ENDED = {"expired": "the service had no time for it", "canceled": "cancelled at the service",
          "batch_expired": "the service had no time for it", "batch_cancelled": "cancelled at the service"}  # fmt: skip
 KIND_OF = {"expired": "expired", "batch_expired": "expired", "canceled": "cancelled", "batch_cancelled": "cancelled"}
@@ -35,6 +36,7 @@ class Result:
     http_status: int | None = None
     request_id: str | None = None
     dialect: str = "openai"
+    status: str = "failed"  # of the item, where there is no reply
 
     @property
     def model(self) -> str | None:
@@ -66,6 +68,9 @@ def _openai(key: str, row: Mapping[str, Any]) -> Result:
         reply = providers.read_reply("openai", body, http_status=status or 200, request_id=request_id)
         return Result(key, reply, http_status=status or 200, request_id=request_id)
     detail = error if error is not None else mapping(body).get("error")
+    ours = mapping(detail).get("code")
+    if ours in UNSETTLED:
+        return Result(key, error="it has no answer", status=str(ours))
     code = text_or_none(mapping(detail).get("code")) or text_or_none(mapping(detail).get("type"))
     said = text_or_none(mapping(detail).get("message")) or (detail if isinstance(detail, str) else None)
     kind = KIND_OF.get(code or "") or KINDS.get(status or 0) or ("server" if (status or 0) >= 500 else "bad_request")
@@ -116,8 +121,11 @@ def openai_line(item: Item, message: Mapping[str, Any] | None) -> dict[str, Any]
         body = {"error": error}
         response = {"status_code": item.http_status, "request_id": item.request_id or "", "body": body}
         return line | {"response": response, "error": None}
-    code = {"cancelled": "batch_cancelled"}.get(item.status) or item.error_kind or item.status
-    return line | {"response": None, "error": {"code": code, "message": item.error or f"the item is {item.status}"}}
+    code = item.error_kind or item.status
+    if item.status != "failed":
+        code = {"cancelled": "batch_cancelled", "done": "deleted"}.get(item.status, item.status)
+    said = item.error or ("the answer was deleted" if item.status == "done" else f"the item is {item.status}")
+    return line | {"response": None, "error": {"code": code, "message": said}}
 
 
 def _epoch(item: Item) -> int:

@@ -18,8 +18,8 @@ from llmsess.models import BatchJob, dump_json, usd
 from llmsess.writing import blocks, message_by_id
 
 FORMATS = ("csv", "jsonl", "openai")
-FIELDS = ("key", "position", "status", "attempts", "content", "error", "error_kind", "session", "message", "model",
-          "input_tokens", "output_tokens", "cost_usd", "latency_ms", "finish_reason")  # fmt: skip
+FIELDS = ("key", "position", "status", "attempts", "content", "error", "error_kind", "session_id", "message_id",
+          "model", "input_tokens", "output_tokens", "cost_usd", "latency_ms", "finish_reason")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,22 @@ def export(job: str | BatchJob, format: str, out: IO[str], errors: IO[str] | Non
     found, answered, count = get(job), 0, 0
     write = _WRITERS[format](found, out, errors or out)
     for count, item in enumerate(stream_items(found), 1):
-        answered += item.status == "done"
+        answered += has_answer(item)
         write(item)
         if count == found.total_items // 2:
             crashpoints.reach("batch.exporting")
     return Exported(answered, count - answered)
 
 
+def has_answer(item: Item) -> bool:
+    """Return whether an item is done, and its answer is there still."""
+    return item.status == "done" and item.content is not None
+
+
 def record(item: Item) -> dict[str, Any]:
     """Return an item as the lines of an export have it."""
-    fields = {name: getattr(item, name) for name in FIELDS if name != "cost_usd"}
+    named = {"session_id": "session", "message_id": "message"}
+    fields = {name: getattr(item, named.get(name, name)) for name in FIELDS if name != "cost_usd"}
     cost = usd(item.cost)
     return fields | {"cost_usd": None if cost is None else format(cost.normalize(), "f"), "input": item.input}
 
@@ -70,7 +76,7 @@ def _csv(job: BatchJob, out: IO[str], errors: IO[str]) -> Callable[[Item], objec
     """Return what writes a row of an item: what its input says, then what became of it."""
     keys = [row[0] for row in database.execute_sql(_KEYS, (job.id,)).fetchall()]
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*(f"input_{key}" if key in FIELDS else key for key in keys), *FIELDS])
+    writer.writerow([*(cell(f"input_{key}" if key in FIELDS else key) for key in keys), *FIELDS])
 
     def write(item: Item) -> None:
         row = record(item)
@@ -85,7 +91,7 @@ def _plain(value: Any) -> Any:
 
 def _openai(job: BatchJob, out: IO[str], errors: IO[str]) -> Callable[[Item], object]:
     def write(item: Item) -> None:
-        done = item.status == "done"
+        done = has_answer(item)
         line = resultlines.openai_line(item, _message(item) if done else None)
         (out if done else errors).write(f"{dump_json(line)}\n")
 

@@ -33,6 +33,7 @@ from llmsess.models import BatchJob
 from llmsess.providers import Reply
 
 POLL_S = 0.5  # between two looks at what other processes still hold
+LONG_WAIT_S = 5.0  # that is worth a word
 TICK_S = 5.0  # the longest sleep: limits may have been raised, the job cancelled
 CLAIMED_AHEAD = 2  # times as many items as may be on their way are held, so that none waits for a commit
 OnItem = Callable[[Settled], object]
@@ -63,9 +64,12 @@ class Run:
     """One process at work on a job."""
 
     def __init__(
-        self, job: BatchJob, on_item: OnItem | None = None, on_interrupt: Callable[[int], object] | None = None
-    ) -> None:
-        self.job, self.on_item, self.on_interrupt = job, on_item, on_interrupt
+        self, job: BatchJob, on_item: OnItem | None = None, on_interrupt: Callable[[int], object] | None = None,
+        on_wait: Callable[[float], object] | None = None,
+    ) -> None:  # fmt: skip
+        self.job, self.on_item, self.on_interrupt, self.on_wait = job, on_item, on_interrupt, on_wait
+        self.raised: BaseException | None = None  # by a callback
+        self.told_wait = 0.0  # until when it was told that requests wait
         self.purse = Purse(job.id)
         self.former = Former(job)
         self.ready: deque[Ready] = deque()
@@ -94,6 +98,8 @@ class Run:
                     pass
         finally:
             self.end()
+        if self.raised is not None:
+            raise self.raised
         reason, error = self.stopped or (None, None)
         return Ended(reason, error, self.interrupts > 0, self.answered)
 
@@ -126,13 +132,14 @@ class Run:
             return self.give_up(answers)
         if self.interrupts and self.on_interrupt is not None:
             told, self.on_interrupt = self.on_interrupt, None
-            told(len(self.flying))
+            self.call(told, len(self.flying))
         try:
             settled, claimed = self.take_in(answers)
         except TROUBLES as error:
             raise storing.kept_aside(answers, error) from error
         for one in self.write_ahead(settled):
             self.dispatch(one)
+        self.tell_wait()
         self.tell(settled)
         self.form(claimed)
         self.idle = not claimed
@@ -235,7 +242,7 @@ class Run:
             if found is not None:
                 settled.append(storing.reuse(self.job, ready.item, ready.formed, found[1]))
                 continue
-            self.held = self.purse.held(ready.need)
+            self.held = self.purse.held(ready.need) or self.probing(ready.need)
             if self.held is not None:
                 self.ready.appendleft(ready)
                 break
@@ -248,6 +255,11 @@ class Run:
         if self.held is not None and self.held.seconds is None and not self.flying:
             self.stopped = (self.held.reason, None)
         return sending
+
+    def probing(self, need: Need) -> Held | None:
+        """Hold requests back under a budget while one is to show how long an answer is that nothing bounds."""
+        unknown = not need.bounded and not self.longest and self.purse.is_bounded
+        return Held(TICK_S, "the first answer") if unknown and self.flying else None
 
     def next_ready(self) -> Ready | None:
         """Return the next item that may be sent, None where none is formed or due."""
@@ -319,7 +331,25 @@ class Run:
         if self.on_item is not None and settled:
             self.purse.read()
             for one in settled:
-                self.on_item(replace(one, progress=dict(self.purse.row)))
+                self.call(self.on_item, replace(one, progress=dict(self.purse.row)))
+
+    def tell_wait(self) -> None:
+        """Tell once of a long time in which no request may leave."""
+        moment, wait = time.monotonic(), (self.held.seconds if self.held else None) or 0
+        if self.waiting and not self.ready:
+            wait = max(wait, self.waiting[0][0] - moment)
+        if self.on_wait is not None and wait >= LONG_WAIT_S and moment > self.told_wait and not self.flying:
+            self.told_wait = moment + wait
+            self.call(self.on_wait, wait)
+
+    def call(self, callback: Callable[[Any], object], value: Any) -> None:
+        """Call a caller's function; where it raises, what is on its way comes back before that goes on."""
+        try:
+            callback(value)
+        except BaseException as error:  # noqa: BLE001  raised at the end
+            self.on_item = self.on_interrupt = self.on_wait = None
+            self.raised = self.raised or error
+            self.stopped = self.stopped or ("a callback raised an error", None)
 
     # The end
 

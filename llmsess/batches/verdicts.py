@@ -37,7 +37,7 @@ def is_lost(error: ProviderError | None) -> bool:
 def verdict(error: ProviderError, job: BatchJob, tries: int, *, stopping: bool) -> Verdict:
     """Return what becomes of an item whose attempt has failed, `tries` further ones before it in this run."""
     refused, resend = retrying.was_refused(error), job.on_unknown == "resend"
-    if error.error_kind in FATAL:
+    if error.error_kind in FATAL and not (error.error_kind == "not_found" and job.model_id is None):
         return Verdict("todo", stops=True)
     if refused or (error.billed and resend):
         if stopping:

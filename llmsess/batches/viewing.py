@@ -16,7 +16,9 @@ from llmsess.references import resolve
 from llmsess.texts import one_line, whole
 
 READ_AT_ONCE = 500
+SHORTEST = 4  # characters of the beginning of a key that name an item
 STATES = ("todo", "claimed", "sent", "done", "failed", "unknown", "cancelled", "skipped")
+_job_status = door.one_of(("created", "running", "paused", "done", "failed", "cancelled"))
 _state = door.one_of(STATES)
 
 
@@ -39,7 +41,7 @@ def find(*, status: str | None = None, limit: int | None = 50, cursor: str | Non
     values: list[Any] = []
     if status is not None:
         wheres.append("status = ?")
-        values.append(door.text(status, "status"))
+        values.append(_job_status(status, "status of a batch"))
     if cursor is not None:
         wheres.append("(created_at, id) < (?, ?)")
         values += list(listing.place_of(cursor))
@@ -141,7 +143,9 @@ def items(
     cursor: str | None = None,
 ) -> Page:  # fmt: skip
     """Return items of a job in the order of the input; raises NotFound, InvalidInput."""
-    after = -1 if cursor is None else _place(cursor)
+    after = -1 if cursor is None else _place(door.text(cursor, "a cursor"))
+    if limit is not None:
+        door.count(limit, "limit")
     rows: list[Item] = []
     for one in stream_items(job, status=status, kinds=kinds, after=after):
         if limit is not None and len(rows) == limit:
@@ -167,7 +171,7 @@ def item(job: str | BatchJob, key: str) -> Item:
     exact = database.execute_sql(
         "SELECT position FROM batch_items WHERE job_id = ? AND item_key = ?", (found.id, wanted)
     ).fetchone()
-    place = exact or (rows[0] if len(rows) == 1 else None)
+    place = exact or (rows[0] if len(rows) == 1 and len(wanted) >= SHORTEST else None)
     if place is None:
         raise NotFound("item", one_line(wanted, 60), hint=f"llmsess batch show {found.name}")
     return next(stream_items(found, after=place[0] - 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ from llmsess.cli.options import (
     list_options,
     yes_option,
 )
-from llmsess.errors import InvalidInput
+from llmsess.errors import InvalidInput, NotFound
 
 ESTIMATED = 10_000  # items whose cost is told before a run; of more it takes a while, and --dry-run does it
 
@@ -176,17 +177,19 @@ def retry(reference: str, kinds: tuple[str, ...], keys: tuple[str, ...], cancell
     """
     which = "cancelled" if cancelled else "skipped" if skipped else "failed"
     count = batches.retry(reference, kinds=kinds, keys=keys, status=which)
+    if not count and (kinds or keys):
+        raise NotFound(f"{which} item", " ".join((*kinds, *keys)), hint=f"llmsess batch show {reference}")
     output.notice(f"{output.counted(count, 'item')} to do again. Go on with: llmsess batch run {reference}")
 
 
 @batch.command()
 @batch_argument
-@click.option("--resend", "how", flag_value="resend", help="Send them again: they may be billed twice.")
-@click.option("--skip", "how", flag_value="skip", help="Give them up.")
+@click.option("--resend", is_flag=True, help="Send them again: they may be billed twice.")
+@click.option("--skip", is_flag=True, help="Give them up.")
 @click.option("--item", "keys", multiple=True, metavar="KEY", help="Only this one.")
 @yes_option
 @database
-def resolve(reference: str, how: str | None, keys: tuple[str, ...], yes: bool, dry_run: bool) -> None:
+def resolve(reference: str, resend: bool, skip: bool, keys: tuple[str, ...], yes: bool, dry_run: bool) -> None:
     """Decide what becomes of unknown items: sent, but the answer was lost.
 
     \b
@@ -194,12 +197,15 @@ def resolve(reference: str, how: str | None, keys: tuple[str, ...], yes: bool, d
       llmsess batch resolve names --resend
       llmsess batch resolve names --skip --item request-17 --yes
     """
-    if how is None:
-        raise InvalidInput("how?", hint="--resend or --skip")
+    if resend == skip:
+        raise InvalidInput("an unknown item is sent again or skipped", hint="--resend or --skip")
+    how = "resend" if resend else "skip"
     count = batches.status(reference).counts["unknown"] if not keys else len(keys)
     words = "Send again (and perhaps pay twice for)" if how == "resend" else "Skip"
     if confirmed(f"{words} {output.counted(count, 'unknown item')}", yes=yes, dry_run=dry_run):
         done = batches.resolve(reference, how, keys=keys)
+        if not done and keys:
+            raise NotFound("unknown item", " ".join(keys), hint=f"llmsess batch show {reference} --status unknown")
         output.notice(f"{output.counted(done, 'item')} {'to do again' if how == 'resend' else 'skipped'}.")
 
 
@@ -218,6 +224,10 @@ def cancel(reference: str, yes: bool, dry_run: bool) -> None:
     left = output.counted(state.counts["todo"] + state.counts["claimed"], "item")
     if confirmed(f'Cancel {left} of "{state.name}"', yes=yes, dry_run=dry_run):
         output.notice(f"{output.counted(batches.cancel(reference), 'item')} cancelled.")
+        away = batches.status(reference).counts["sent"]
+        if away:
+            words = f"{output.counted(away, 'item')} are out; a batch service was asked to stop"
+            output.notice(f"{words}: llmsess batch fetch {reference}")
 
 
 @batch.command()
@@ -254,6 +264,8 @@ def export(reference: str, file: str | None, format_: str | None, errors: str | 
     chosen = format_ or ("csv" if file and file.endswith((".csv", ".csv.gz")) else "jsonl")
     if errors is not None and chosen != "openai":
         raise InvalidInput("--errors is for --format openai")
+    if errors is not None and file is not None and os.path.abspath(errors) == os.path.abspath(file):
+        raise InvalidInput("the answers and the errors go into two files")
     beside = errors or (batchviews.errors_file(file) if chosen == "openai" and file else None)
     if not batchviews.may_overwrite([file, beside], yes=yes):
         return
@@ -280,6 +292,9 @@ def submit(reference: str, yes: bool, dry_run: bool, format_: str | None, as_jso
     batchviews.tell_plan(estimate, half=True)
     if confirmed(f"Submit {output.counted(estimate.items, 'item')}", yes=yes, dry_run=dry_run):
         batches.submit(reference)
+        left = batches.status(reference).counts["todo"]
+        if left:
+            output.notice(f"{output.counted(left, 'item')} left to do: the budget has no room for more.")
         batchviews.show_shards(batches.shards(reference), chosen_format(format_, as_json))
 
 

@@ -18,6 +18,8 @@ _DEFINITION = (
     click.option("--template", "-t", shell_complete=TEMPLATE, help="Over a row: '.. {{ column }} ..', a name, a file."),
     click.option("--system", "-s", help="The system prompt; @FILE reads it."),
     click.option("-o", "--option", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter."),
+    click.option("-a", "--attach", "attachments", multiple=True, metavar="FILE", help="With each prompt."),
+    click.option("--attach-column", metavar="COLUMN", help="The column of files or URLs, with its row."),
     click.option("--schema", help="A JSON Schema that each answer must fit: a file, JSON, or: name, age int"),
     click.option("--project", shell_complete=PROJECT, help="The project of its sessions."),
     click.option("--key", metavar="COLUMN", help="The column that identifies a row (else custom_id, or its content)."),
@@ -44,6 +46,10 @@ _LIMITS = (
 )  # fmt: skip
 
 
+STORED = ("role", "from_project", "from_model", "type_", "tag", "status", "since", "until", "meta")
+OPTION_OF = {"from_project": "--from-project", "from_model": "--from-model", "type_": "--type"}
+
+
 def plan_options(command: Any) -> Any:
     """Add the options of a job's input, definition and limits."""
     for option in reversed((*_DEFINITION, *_LIMITS)):
@@ -61,6 +67,8 @@ def _definition(given: dict[str, Any]) -> dict[str, Any]:
         defined["system"] = text_value(given["system"])
     if given["schema"] is not None:
         defined["schema"] = text_value(given["schema"])
+    if given["attachments"]:
+        defined["attachments"] = given["attachments"]
     if given["parameters"]:
         defined["parameters"] = {name: json_or_text(value) for name, value in given["parameters"]}
     return defined
@@ -68,7 +76,11 @@ def _definition(given: dict[str, Any]) -> dict[str, Any]:
 
 def _inputs(source: str | None, given: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
     """Return a job's input and how it is read, None where none is given."""
-    how = {"key": given["key"], "format": given["input_format"]}
+    how = {"key": given["key"], "attach": given["attach_column"], "format": given["input_format"]}
+    if not given["stored"]:
+        idle = [name for name in STORED if given[name]]
+        if idle:
+            raise InvalidInput(f"{', '.join(OPTION_OF.get(name, '--' + name) for name in idle)} goes with --stored")
     if given["stored"]:
         if source is not None:
             raise InvalidInput("the input is a file or --stored, not both")
@@ -96,6 +108,8 @@ def prepared(name: str, source: str | None, given: dict[str, Any]) -> BatchJob:
             raise
         return created(name, source, given)
     inputs = _inputs(source, given)
+    if given["project"] is not None:
+        raise InvalidInput("the project of a batch is given when it is made")
     if inputs is not None:
         added = batches.add(job, inputs[0], **inputs[1], **_definition(given))
         output.notice(f"{output.counted(added.new, 'new item')}, {added.known:,} known.")

@@ -70,6 +70,8 @@ def show_status(state: Status, format: str | None) -> None:
 def _advice(state: Status) -> list[str]:
     name = f'"{state.name}"' if " " in state.name else state.name
     lines = []
+    if any(shard.status != "fetched" for shard in batches.shards(state.id)):
+        lines.append(f"At the provider's batch service: llmsess batch fetch {name}")
     if state.counts["failed"]:
         lines.append(f"Failed: llmsess batch show {name} --status failed; again: llmsess batch retry {name}")
     if state.counts["unknown"]:
@@ -108,7 +110,7 @@ def _item_line(row: Row) -> Row:
     failed = f"{row['error_kind']}: {row['error']}" if row["error"] else ""
     return {
         "key": short_key(row["key"]), "status": row["status"], "tries": row["attempts"] or "",
-        "cost": "" if row["cost_usd"] is None else f"${row['cost_usd']}",
+        "cost": f"${row['cost_usd']}" if row["cost_usd"] else "unpriced" if row["content"] is not None else "",
         "input": one_line(_said(row["input"]), INPUT_CHARACTERS), "answer": one_line(row["content"] or failed, 1000),
     }  # fmt: skip
 
@@ -116,7 +118,8 @@ def _item_line(row: Row) -> Row:
 def short_key(key: str) -> str:
     """Return a key as a table shows it; of a hash the beginning is enough to name it."""
     is_hash = len(key) >= HASH_CHARACTERS and all(digit in "0123456789abcdef#" for digit in key)
-    return key[:SHORT_ID] + key[HASH_CHARACTERS:] if is_hash else one_line(key, KEY_CHARACTERS)
+    short = key[:SHORT_ID] + key[HASH_CHARACTERS:] if is_hash else key
+    return one_line(short, KEY_CHARACTERS if output.is_terminal() else len(short))
 
 
 def _said(row: dict[str, Any]) -> str:
@@ -124,7 +127,13 @@ def _said(row: dict[str, Any]) -> str:
     body = row.get("body") or row.get("params") or row
     messages = body.get("messages")
     if isinstance(messages, list) and messages:
-        return str(messages[-1].get("content"))
+        content = messages[-1].get("content")
+        parts = (
+            [block.get("text") or f"[{block.get('type')}]" for block in content if isinstance(block, dict)]
+            if isinstance(content, list)
+            else [content]
+        )
+        return " ".join(str(part) for part in parts if part)
     return str(row.get("prompt") or " · ".join(f"{value}" for value in row.values()))
 
 
@@ -185,7 +194,8 @@ def show_estimate(estimate: Estimate, format: str | None) -> None:
     row = {
         "items": estimate.items, "input_tokens": estimate.input_tokens, "output_tokens": estimate.output_tokens,
         "cost_usd_low": low, "cost_usd_high": high, "models": list(estimate.models),
-        "unpriced_models": list(estimate.unpriced), "bad": estimate.bad,
+        "unpriced_models": list(estimate.unpriced), "bad": estimate.bad, "problems": list(estimate.problems),
+        "bounded": estimate.bounded,
     }  # fmt: skip
     if format is None:
         tell_plan(estimate)
@@ -195,14 +205,22 @@ def show_estimate(estimate: Estimate, format: str | None) -> None:
 
 def tell_plan(estimate: Estimate, *, half: bool = False) -> None:
     """Say what a run sends, and about what it costs, perhaps at a batch service's price."""
-    tokens = f"up to {number(estimate.input_tokens)} tokens in, {number(estimate.output_tokens)} out"
+    if not estimate.items and not estimate.bad:
+        output.notice("Nothing is to do.")
+        return
+    most = "up to " if estimate.bounded else "about "
+    tokens = f"up to {number(estimate.input_tokens)} tokens in, {most}{number(estimate.output_tokens)} out"
     low, high = (round(nano * (BATCH_SHARE if half else 1)) for nano in (estimate.low, estimate.high))
-    cost = f"{money(low)} to {money(high)}" if high else ""
+    cost = f"{money(low)} to {'about ' if not estimate.bounded else ''}{money(high)}" if high else ""
     if estimate.unpriced:
         cost = f"{cost + ', ' if cost else ''}no price is known of {', '.join(estimate.unpriced)}"
     bad = f"; {counted(estimate.bad, 'item')} cannot be sent" if estimate.bad else ""
     to = ", ".join(estimate.models) or "no model"
     output.notice(f"{counted(estimate.items, 'item')} to {to}: {tokens}, {cost or '$0'}{bad}")
+    if not estimate.bounded:
+        output.notice("No max_tokens bounds an answer (-o max_tokens N): each is reckoned with 1,024 tokens.", dim=True)
+    for problem in estimate.problems:
+        output.notice(problem, fg="yellow")
 
 
 SHARDS = Layout({"service": "service", "status": "status", "items": "items", "remote_id": "its id", "error": "error"},
@@ -244,7 +262,8 @@ def run(job: BatchJob, format: str | None) -> None:
     """Run a batch with its progress on a terminal, and show how it ended; raises where it did not end well."""
     progress = Progress(job.total_items)
     try:
-        report = batches.run(job, progress.tell, on_interrupt=progress.interrupted)
+        progress.start(job)
+        report = batches.run(job, progress.tell, on_interrupt=progress.interrupted, on_wait=progress.waiting)
     finally:
         progress.clear()
     show_status(report.job, format)
@@ -259,6 +278,8 @@ def _check(report: RunReport) -> None:
         raise KeyboardInterrupt
     if report.error is not None:
         raise report.error
+    if report.job.status == "cancelled":
+        raise SomeFailed(f'the batch "{report.job.name}" is cancelled')
     if report.status == "paused":
         raise SomeFailed(f'the batch "{report.job.name}" is paused: {report.reason or "items are left"}')
     _check_counts(report.job)
@@ -289,6 +310,17 @@ class Progress:
         if self.shown and moment - self.drawn >= REDRAWN_S:
             self.drawn = moment
             output.redraw(self.line(one.progress, moment))
+
+    def start(self, job: BatchJob) -> None:
+        """Show the line before anything has come."""
+        if self.shown:
+            row = {name: getattr(job, name) for name in (*batches.STATES, "total_items", "spent_cost", "unpriced")}
+            output.redraw(self.line(row, time.monotonic()))
+
+    def waiting(self, seconds: float) -> None:
+        """Say that no request may leave for a while."""
+        self.clear()
+        output.notice(f"Waiting {_span(seconds)}: a server or a limit lets no request leave.")
 
     def interrupted(self, flying: int) -> None:
         """Say what Ctrl-C has led to."""

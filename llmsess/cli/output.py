@@ -253,7 +253,7 @@ def cell(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value))
     if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False, default=plain_value)
+        value = json.dumps(value, ensure_ascii=False, default=plain_value)
     if isinstance(value, datetime):
         return local_time(value)
     return one_line(str(value), 10_000)

@@ -15,6 +15,7 @@ COLUMNS = {
         "project_id INTEGER REFERENCES projects (id) ON DELETE SET NULL",
         "system_prompt TEXT",
         "answer_schema TEXT",
+        "attachments TEXT",
         "retries INTEGER",
         "use_cache INTEGER NOT NULL DEFAULT 0",
         "allow_unpriced INTEGER NOT NULL DEFAULT 0",
