@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import queue
 import signal
 import threading
 import time
@@ -27,10 +26,10 @@ from llmsess.batches.limiting import Held, Need, Purse, need
 from llmsess.batches.planning import CONCURRENCY
 from llmsess.batches.storing import Answer, Sending, Settled
 from llmsess.batches.verdicts import verdict
+from llmsess.batches.working import Workers
 from llmsess.db import TROUBLES, database
 from llmsess.errors import LlmsessError, ProviderError
 from llmsess.models import BatchJob
-from llmsess.providers import Reply
 
 POLL_S = 0.5  # between two looks at what other processes still hold
 LONG_WAIT_S = 5.0  # that is worth a word
@@ -77,9 +76,7 @@ class Run:
         self.flying: dict[int, Ready] = {}  # by call
         self.broken: list[tuple[Item, LlmsessError]] = []  # claimed items that make no request
         self.unsent: list[Item] = []  # claimed items for whose model there is no key
-        self.outbox: queue.SimpleQueue[Sending | None] = queue.SimpleQueue()
-        self.answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
-        self.threads = 0
+        self.workers = Workers()
         self.ticket = itertools.count()
         self.interrupts = self.answered = self.longest = 0
         self.stopped: tuple[str, LlmsessError | None] | None = None  # why nothing more is to leave
@@ -87,13 +84,11 @@ class Run:
         self.idle = False  # nothing was there to claim
         self.parked = False  # items wait for the answer to an equal request
         self.renewed = time.monotonic()
-        self.providers = contextlib.ExitStack()
-        self.opened: set[int] = set()
 
     def go(self) -> Ended:
         """Work until nothing is left, a limit is reached, or somebody stops it."""
         try:
-            with self.providers, self.listening():
+            with self.listening():
                 while self.round():
                     pass
         finally:
@@ -120,13 +115,13 @@ class Run:
         """Stop: the first time after what is on its way, the second time now."""
         self.interrupts += 1
         self.stopped = self.stopped or ("interrupted", None)
-        self.answers.put(None)
+        self.workers.wake()
 
     # A round
 
     def round(self) -> bool:
         """Settle what has come, send what may leave, claim what is next; return whether there is more to do."""
-        answers = self.collect()
+        answers = self.workers.come(self.pause_s())
         if self.interrupts > 1:
             self.stopped = ("interrupted", None)
             return self.give_up(answers)
@@ -138,7 +133,7 @@ class Run:
         except TROUBLES as error:
             raise storing.kept_aside(answers, error) from error
         for one in self.write_ahead(settled):
-            self.dispatch(one)
+            self.workers.send(one, len(self.flying))
         self.tell_wait()
         self.tell(settled)
         self.form(claimed)
@@ -148,20 +143,6 @@ class Run:
             self.renewed = time.monotonic()
             crashpoints.reach("batch.renewed")
         return bool(self.flying) or (not self.stopped and self.more(claimed))
-
-    def collect(self) -> list[Answer]:
-        """Wait for an answer as long as there is nothing else to do; return those that are there."""
-        found: list[Answer | None] = []
-        with contextlib.suppress(queue.Empty):
-            pause = self.pause_s()
-            found.append(self.answers.get(timeout=pause) if pause else self.answers.get_nowait())
-            while True:
-                found.append(self.answers.get_nowait())
-        answers = [answer for answer in found if answer is not None]
-        for answer in answers:
-            if answer.bug is not None:
-                raise answer.bug
-        return answers
 
     def pause_s(self) -> float:
         """Return how long the writer may sleep."""
@@ -313,18 +294,6 @@ class Run:
             reserved = need(formed.way, formed.request, self.longest)
             self.ready.append(Ready(item, formed, reserved, formed.request.sha256()))
 
-    def dispatch(self, sending: Sending) -> None:
-        """Hand an attempt to a worker; there are as many as attempts on their way."""
-        provider = sending.formed.way.provider
-        if id(provider) not in self.opened:
-            self.opened.add(id(provider))
-            self.providers.enter_context(provider.kept_open())
-        if self.threads < len(self.flying):
-            self.threads += 1
-            worker = threading.Thread(target=_work, args=(self.outbox, self.answers), name="llmsess-batch", daemon=True)
-            worker.start()
-        self.outbox.put(sending)
-
     def tell(self, settled: list[Settled]) -> None:
         """Tell what became of items."""
         self.answered += len(settled)
@@ -370,8 +339,7 @@ class Run:
 
     def end(self) -> None:
         """Let go of what is held: claimed items are free, and the answers of what is on its way are lost."""
-        for _ in range(self.threads):
-            self.outbox.put(None)
+        self.workers.close()
         held = [one.item for one in (*self.ready, *(entry[2] for entry in self.waiting))]
         held += [*self.unsent, *(item for item, _ in self.broken)]
         lost = list(self.flying.values())
@@ -385,28 +353,3 @@ class Run:
 
 def _kind(error: LlmsessError) -> str:
     return error.kind if error.kind != "invalid_input" else "input"
-
-
-def _work(outbox: queue.SimpleQueue[Sending | None], answers: queue.SimpleQueue[Answer | None]) -> None:
-    """Send one attempt after another."""
-    while (sending := outbox.get()) is not None:
-        answers.put(_send(sending))
-
-
-def _send(sending: Sending) -> Answer:
-    began = time.monotonic()
-
-    def elapsed_ms() -> int:
-        return round((time.monotonic() - began) * 1000)
-
-    try:
-        reply = None
-        for item in sending.formed.way.provider.answer(sending.formed.request):
-            if isinstance(item, Reply):
-                reply = item
-        crashpoints.reach("batch.replied")
-        return Answer(sending, elapsed_ms(), reply)
-    except ProviderError as error:
-        return Answer(sending, elapsed_ms(), error=error)
-    except BaseException as bug:  # noqa: BLE001  the writer raises it
-        return Answer(sending, elapsed_ms(), bug=bug)
