@@ -168,7 +168,10 @@ class Run:
         with self.transaction() as there:
             if not there:
                 return [], []
-            settled += [one for answer in answers if (one := self.settle(answer)) is not None]
+            settling = storing.Settling(self.purse)
+            for answer in answers:
+                self.settle(answer, settling)
+            settled += settling.write()
             settled += [storing.fail(item, str(error), _kind(error)) for item, error in self.broken]
             if answers:
                 crashpoints.reach("batch.settling")
@@ -210,6 +213,7 @@ class Run:
         parked: list[Ready] = []
         mine = claiming.claimed(self.job.id) if self.ready or self.waiting else set()
         self.held = None
+        leaving: set[str] = set()
         while len(self.flying) < self.slots():
             ready = self.next_ready()
             if ready is None:
@@ -217,6 +221,8 @@ class Run:
             if ready.item.id not in mine:  # cancelled, or taken over while this process was stopped
                 continue
             found = storing.answered(ready.formed, ready.sha256) if self.job.use_cache else None
+            if self.job.use_cache and ready.sha256 in leaving:
+                found = ("sent", 0)
             if found is not None and found[0] == "sent":
                 parked.append(ready)
                 continue
@@ -230,7 +236,10 @@ class Run:
             one = storing.send(self.job, ready.item, ready.formed, ready.need, ready.sha256)
             self.purse.reserve(ready.need)
             self.flying[one.call_id] = ready
+            leaving.add(ready.sha256)
             sending.append(one)
+        if sending:
+            storing.mark_sent(sending)
         self.ready.extendleft(reversed(parked))
         self.parked = bool(parked)
         if self.held is not None and self.held.seconds is None and not self.flying:
@@ -256,12 +265,13 @@ class Run:
             return []
         return claiming.claim(self.job.id, room)
 
-    def settle(self, answer: Answer) -> Settled | None:
-        """Write how an attempt ended; return what became of the item, None where it waits for the next one."""
+    def settle(self, answer: Answer, settling: storing.Settling) -> None:
+        """Write how an attempt ended: for good, or that the item waits for the next one."""
         ready = self.flying.pop(answer.sending.call_id)
         if answer.reply is not None:
             self.longest = max(self.longest, answer.reply.output_tokens or 0)
-            return storing.record(self.job, answer, self.purse, "done")
+            settling.record(answer, "done")
+            return
         error = answer.error
         assert error is not None
         found = verdict(error, self.job, ready.tries, stopping=self.stopped is not None)
@@ -270,12 +280,12 @@ class Run:
         if error.retry_after_s:
             self.purse.pause(error.retry_after_s)
         if found.pause_s is None:
-            return storing.record(self.job, answer, self.purse, found.status)
+            settling.record(answer, found.status)
+            return
         ready.tries += 1
         storing.refuse(self.job, answer, self.purse)
         crashpoints.reach("batch.refused")
         heapq.heappush(self.waiting, (time.monotonic() + found.pause_s, next(self.ticket), ready))
-        return None
 
     # Requests
 

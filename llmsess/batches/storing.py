@@ -8,7 +8,7 @@ beside the other one, and its call, and counts as spent.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmsess import crashpoints, owners, prices, schemas
@@ -18,7 +18,7 @@ from llmsess.batches.limiting import Need, Purse
 from llmsess.batches.verdicts import is_lost
 from llmsess.db import database
 from llmsess.errors import Conflict, ProviderError, UnsavedReply, UnusableReply
-from llmsess.models import BatchJob, Call, Message, Session, now, time_text
+from llmsess.models import BatchJob, Call, Message, Session, dump_json, now, time_text
 from llmsess.prices import Usage
 from llmsess.providers import Reply
 from llmsess.recording import Came
@@ -84,15 +84,21 @@ def send(job: BatchJob, item: Item, formed: Formed, need: Need, sha256: str) -> 
         Call, message_id=item.reply.id, attempt=item.attempts, owner=owners.me(), request_sha256=sha256,
         started_at=now(), reserved_cost=need.cost, reserved_tokens=need.tokens,
     )  # fmt: skip
-    database.execute_sql(_SEND, (item.attempts, item.session_id, item.reply.id, item.id))
     crashpoints.reach("batch.intending")
     item.result_id = item.reply.id
     return Sending(item, formed, need, item.reply, call_id)
 
 
+def mark_sent(sendings: Sequence[Sending]) -> None:
+    """Write that items are on their way."""
+    rows = [[one.item.id, one.item.attempts, one.item.session_id, one.item.result_id] for one in sendings]
+    database.execute_sql(_SEND, (dump_json(rows),))
+
+
 _SEND = """
-    UPDATE batch_items SET status = 'sent', attempts = ?, session_id = ?, result_id = ?, error = NULL, error_kind = NULL
-    WHERE id = ?
+    UPDATE batch_items SET status = 'sent', attempts = j.value ->> 1, session_id = j.value ->> 2,
+    result_id = j.value ->> 3, error = NULL, error_kind = NULL FROM json_each(?) j
+    WHERE batch_items.id = j.value ->> 0
 """
 
 
@@ -147,45 +153,77 @@ def new_session(job: BatchJob, item: Item, formed: Formed, **more: Any) -> int:
 # After
 
 
-def record(job: BatchJob, answer: Answer, purse: Purse, status: str) -> Settled:
-    """Write how an attempt ended; `status` is what becomes of the item where it is still in this attempt.
+class Settling:
+    """The ends of a round's attempts: each answer is stored, then all calls and all items by one statement each.
 
-    An answer that does not fit the job's schema is stored, and the item failed.
+    (Each statement lets go of Python's lock, and waits for it among the workers: fewer are faster.)
     """
-    sending, item, reply, error = answer.sending, answer.sending.item, answer.reply, answer.error
-    kind, why = (error.error_kind, one_line(error.message, ERROR_CHARACTERS)) if error else (None, None)
-    model = sending.formed.way.model
-    outcome = Outcome("complete", "ok", reply) if reply else Outcome("failed", _call_outcome(error), error=error)
-    message, call = settled(outcome, Came(answer.latency_ms), model)
-    if reply is not None:
-        purse.settle(sending.need, _usage(reply), message["cost"])
-        problem = misfit(sending.formed, reply)
-        if problem is not None:
-            status, kind, why = "failed", "schema", problem
-    elif not is_lost(error):
-        purse.release(sending.need)
-    if reply is None and is_lost(error):
-        message["status"] = "interrupted"
-    try:
-        if reply is None or not _store_first(sending, message, call):
+
+    def __init__(self, purse: Purse) -> None:
+        self.purse = purse
+        self.calls: list[list[Any]] = []
+        self.items: list[list[Any]] = []
+        self.settled: list[tuple[int, Settled]] = []
+
+    def record(self, answer: Answer, status: str) -> None:
+        """Store how an attempt ended; `status` is what becomes of the item where it is still in this attempt.
+
+        An answer that does not fit the job's schema is stored, and the item failed.
+        """
+        sending, item, reply, error = answer.sending, answer.sending.item, answer.reply, answer.error
+        kind, why = (error.error_kind, one_line(error.message, ERROR_CHARACTERS)) if error else (None, None)
+        outcome = Outcome("complete", "ok", reply) if reply else Outcome("failed", _call_outcome(error), error=error)
+        message, call = settled(outcome, Came(answer.latency_ms), sending.formed.way.model)
+        if reply is not None:
+            self.purse.settle(sending.need, _usage(reply), message["cost"])
+            problem = misfit(sending.formed, reply)
+            if problem is not None:
+                status, kind, why = "failed", "schema", problem
+        elif is_lost(error):
+            message["status"] = "interrupted"
+        else:
+            self.purse.release(sending.need)
+        try:
+            self.store(sending, message, call, first=reply is not None and item.attempts == 1)
+        except Conflict as trouble:  # its session was deleted meanwhile
+            status, kind = "unknown", "unsaved"
+            aside = f"; its answer is in {keep_aside(sending.reply.uuid, message)}" if reply else ""
+            why = f"{trouble.message}{aside}"
+            update_row(Call, sending.call_id, **call)
+        item.reply = None
+        self.items.append([item.id, item.attempts, status, why and clean(why), kind])
+        cost = message.get("cost")
+        self.settled.append((item.id, Settled(item.key, item.position, status, why, kind, cost, item.session_id)))
+
+    def store(self, sending: Sending, message: dict[str, Any], call: dict[str, Any], *, first: bool) -> None:
+        """Store a reply; that to a first attempt, whose session is as it should be, by a statement of its own."""
+        if not first or not update_owned(sending.reply, **stored(message)):
             store(sending.reply, sending.call_id, message, call)
-    except Conflict as trouble:  # its session was deleted meanwhile
-        status, kind = "unknown", "unsaved"
-        aside = f"; its answer is in {keep_aside(sending.reply.uuid, message)}" if reply else ""
-        why = f"{trouble.message}{aside}"
-        update_row(Call, sending.call_id, **call)
-    ours = _settle_item(item, status, why, kind)
-    item.reply = None
-    shown = status if ours else "late"
-    return Settled(item.key, item.position, shown, why, kind, message.get("cost"), item.session_id)
+            return
+        ended = [time_text(call["ended_at"]), call["http_status"], call["provider_request_id"]]
+        self.calls.append([sending.call_id, *ended])
+
+    def write(self) -> list[Settled]:
+        """Write the calls and the items, and return what became of these."""
+        if not self.items:
+            return []
+        database.execute_sql(_ANSWERED_CALLS, (dump_json(self.calls),))
+        rows = database.execute_sql(_SETTLE, (dump_json(self.items), owners.me())).fetchall()
+        ours = {row[0] for row in rows}
+        return [one if item_id in ours else replace(one, status="late") for item_id, one in self.settled]
 
 
-def _store_first(sending: Sending, message: dict[str, Any], call: dict[str, Any]) -> bool:
-    """Store the answer to a first attempt that is still ours, and whose session therefore is as it should be."""
-    if sending.item.attempts > 1 or not update_owned(sending.reply, **stored(message)):
-        return False
-    update_row(Call, sending.call_id, **call)
-    return True
+_ANSWERED_CALLS = """
+    UPDATE calls SET outcome = 'ok', ended_at = j.value ->> 1, http_status = j.value ->> 2,
+    provider_request_id = j.value ->> 3 FROM json_each(?) j WHERE calls.id = j.value ->> 0
+"""
+_SETTLE = """
+    UPDATE batch_items SET status = j.value ->> 2, error = j.value ->> 3, error_kind = j.value ->> 4,
+    lease_owner = NULL, lease_expires_at = NULL FROM json_each(?) j
+    WHERE batch_items.id = j.value ->> 0 AND batch_items.attempts = j.value ->> 1
+    AND ((batch_items.status = 'sent' AND batch_items.lease_owner = ?) OR batch_items.status = 'unknown')
+    RETURNING batch_items.id
+"""
 
 
 def refuse(job: BatchJob, answer: Answer, purse: Purse) -> None:
@@ -213,17 +251,6 @@ def fail(item: Item, why: str, kind: str) -> Settled:
     why = one_line(why, ERROR_CHARACTERS)
     database.execute_sql(_FAIL, (clean(why), kind, item.id, owners.me()))
     return Settled(item.key, item.position, "failed", why, kind)
-
-
-_SETTLE = """
-    UPDATE batch_items SET status = ?, error = ?, error_kind = ?, lease_owner = NULL, lease_expires_at = NULL
-    WHERE id = ? AND attempts = ? AND ((status = 'sent' AND lease_owner = ?) OR status = 'unknown')
-"""
-
-
-def _settle_item(item: Item, status: str, why: str | None, kind: str | None) -> bool:
-    values = (status, why and clean(why), kind, item.id, item.attempts, owners.me())
-    return bool(database.execute_sql(_SETTLE, values).rowcount)
 
 
 def _call_outcome(error: ProviderError | None) -> str:

@@ -1,4 +1,4 @@
-"""The workers: threads that send one attempt after another, and hand what came to the writer. They touch no database."""
+"""The workers: threads that send one attempt after another, and hand over what came. They touch no database."""
 
 from __future__ import annotations
 
