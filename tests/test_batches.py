@@ -243,6 +243,23 @@ def test_a_job_says_what_its_rows_do_not(database: db.Database, server: ChatServ
     assert "note" not in server.requests[2]
 
 
+def test_a_temperature_of_zero_is_one(database: db.Database, server: ChatServer) -> None:
+    batches.create("job", [{"prompt": "a", "temperature": 0}, {"prompt": "b", "temperature": "0"}], model="openai/echo")
+    ran()
+    assert [body["temperature"] for body in server.requests] == [0, 0]
+
+
+def test_messages_with_calls_of_tools_go_as_they_stand(database: db.Database, server: ChatServer) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": "7"}]  # fmt: skip
+    batches.create("job", [{"messages": said}], model="openai/echo", system="brief")
+    assert ran().status == "done"
+    assert server.requests[0]["messages"] == [{"role": "system", "content": "brief"}, *said]
+    (item,) = batches.stream_items("job")
+    assert [message.role for message in sessions.path(item.session or "")] == ["user", "assistant", "tool", "assistant"]
+
+
 def test_rows_name_their_own_models(database: db.Database, server: ChatServer) -> None:
     rows = [{"prompt": "a", "model": "openai/echo"}, {"prompt": "b", "model": "echo/echo"}]
     batches.create("job", rows)

@@ -128,16 +128,13 @@ def _check_variables(row: Mapping[str, Any], template: Template) -> None:
 
 def _own(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a row says itself of how it is sent: fields of chat.Options; raises InvalidInput."""
-    found: dict[str, Any] = {}
-    for name, key in (("system", "system"), ("temperature", "temperature"), ("max_tokens", "max_tokens")):
-        if row.get(key) not in (None, ""):
-            found[name] = row[key]
-    if not isinstance(found.get("system", ""), str):
+    told = {name: row[name] for name in ("system", *COLUMNS) if row.get(name) not in (None, "")}
+    if not isinstance(told.get("system", ""), str):
         raise InvalidInput("system is a text")
-    given = request_parameters.given(row.get("parameters"), _number(found.get("temperature")),
-                                     _number(found.get("max_tokens")))  # fmt: skip
+    numbers = (_number(told.get(name)) for name in COLUMNS)
+    given = request_parameters.given(row.get("parameters"), *numbers)
     how = {"temperature": given.temperature, "max_tokens": given.max_tokens, "parameters": given.others}
-    return {name: value for name, value in ({"system": found.get("system")} | how).items() if value}
+    return {name: value for name, value in ({"system": told.get("system")} | how).items() if value is not None}
 
 
 def _number(value: Any) -> Any:
@@ -247,7 +244,14 @@ class Former:
         known = {name: row[name] for name in request_parameters.KNOWN if name in row and name not in COLUMNS}
         parameters = known | dict(own.get("parameters") or {})
         own |= {"parameters": parameters} if parameters else {}
-        return self._formed(row, [_message(message) for message in messages], own)
+        formed = self._formed(row, [_message(message) for message in messages], own)
+        request, roles = formed.request, {message["role"] for message in messages}
+        asis = {"openai": set(ROLES), "anthropic": {"user", "assistant"}}.get(formed.way.provider.dialect or "", set())
+        if not roles <= asis:
+            return formed
+        if request.system and formed.way.provider.dialect == "openai":
+            messages = [{"role": "system", "content": request.system}, *messages]
+        return replace(formed, request=replace(request, parameters=dict(request.parameters) | {"messages": messages}))
 
     def _body(self, row: Mapping[str, Any], body: Mapping[str, Any], dialect: str) -> Formed:
         """Return the request of a line of a batch file: as it stands where the server speaks its language."""
@@ -256,16 +260,17 @@ class Former:
         system = system_text(body.get("system")) if dialect == "anthropic" else None
         if system is None and not any(message["role"] in ("system", "developer") for message in messages):
             system = job.system_prompt
-        others = {name: value for name, value in body.items() if name not in (*_HOW, "system")}
+        others = dict(way.model.parameters or {}) | (job.parameters or {})
+        others |= {name: value for name, value in body.items() if name not in (*_HOW, "system")}
         if way.provider.dialect == dialect:
             verbatim: dict[str, Any] = {"messages": messages}
             if dialect == "openai" and system:
                 verbatim["messages"] = [{"role": "system", "content": system}, *messages]
             if dialect == "anthropic" and (body.get("system") or system):
                 verbatim["system"] = body.get("system") or system
-            own: dict[str, Any] = {"parameters": (job.parameters or {}) | others | verbatim}
+            own: dict[str, Any] = {"parameters": others | verbatim}
         else:
-            own = _translated((job.parameters or {}) | others)
+            own = _translated(others)
         schema = None if {"response_format", "output_config"} & others.keys() else job.answer_schema
         said = [_message(message) for message in messages]
         fields: dict[str, Any] = {"schema": schema} | own
