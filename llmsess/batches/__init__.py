@@ -135,11 +135,6 @@ class Status:
         """Return what the answers cost, None where no price is known."""
         return usd(self.cost, self.unpriced)
 
-    @property
-    def unsettled(self) -> int:
-        """Return how many items have no end."""
-        return sum(self.counts[state] for state in ("todo", "claimed", "sent", "unknown"))
-
 
 def status(job: str | BatchJob) -> Status:
     """Return where a job is, after what lost processes held was freed; raises NotFound."""

@@ -111,11 +111,26 @@ def _free(job: BatchJob, owner: str) -> int:
     for item_id, message_id, status in sent:
         if status in ("pending", "streaming"):
             interrupt(message_id, owner)
-        run("UPDATE calls SET outcome = 'unknown' WHERE message_id = ? AND outcome = 'sent'", (message_id,))
+        _lose_call(message_id)
         lose(job.on_unknown, item_id, answered=status == "complete")
     crashpoints.reach("batch.recovering")
     sql = f"UPDATE batch_items SET {_FREE} WHERE job_id = ? AND status = 'claimed' AND lease_owner = ?"
     return len(sent) + int(run(sql, (job.id, owner)).rowcount)
+
+
+def lose_sent(job: BatchJob, items: Sequence[Item]) -> None:
+    """Give up attempts whose answers have not come, inside a transaction: they may have been billed."""
+    sql = "SELECT 1 FROM batch_items WHERE id = ? AND attempts = ? AND status = 'sent' AND lease_owner = ?"
+    for item in items:  # one whose attempt could not be written is not among them
+        if database.execute_sql(sql, (item.id, item.attempts, owners.me())).fetchone() is not None:
+            _lose_call(item.result_id)
+            lose(job.on_unknown, item.id)
+
+
+def _lose_call(message_id: int | None) -> None:
+    database.execute_sql(
+        "UPDATE calls SET outcome = 'unknown' WHERE message_id = ? AND outcome = 'sent'", (message_id,)
+    )
 
 
 def lose(on_unknown: str, item_id: int, *, answered: bool = False) -> None:

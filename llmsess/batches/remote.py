@@ -22,7 +22,7 @@ from llmsess.batches.forming import Formed, Former
 from llmsess.batches.limiting import Need, Purse, need
 from llmsess.batches.viewing import get
 from llmsess.db import database
-from llmsess.errors import InvalidInput, LlmsessError, ProviderError
+from llmsess.errors import InvalidInput, LlmsessError, MissingKey, ProviderError
 from llmsess.models import BatchJob, BatchShard, Call, dump_json, now, time_text
 from llmsess.providers import services
 from llmsess.providers.services import BatchService
@@ -121,7 +121,7 @@ class _Gathering:
         for item in items:
             try:
                 formed = self.former.form(item.row)
-            except ProviderError:
+            except MissingKey:
                 raise
             except LlmsessError as error:
                 broken.append((item, error))

@@ -28,7 +28,7 @@ from llmsess.batches.storing import Answer, Sending, Settled
 from llmsess.batches.verdicts import verdict
 from llmsess.batches.working import Workers
 from llmsess.db import TROUBLES, database
-from llmsess.errors import LlmsessError, ProviderError
+from llmsess.errors import LlmsessError, MissingKey, ProviderError
 from llmsess.models import BatchJob
 
 POLL_S = 0.5  # between two looks at what other processes still hold
@@ -219,6 +219,7 @@ class Run:
             if ready is None:
                 break
             if ready.item.id not in mine:  # cancelled, or taken over while this process was stopped
+                storing.close_reply(ready.item)
                 continue
             found = storing.answered(ready.formed, ready.sha256) if self.job.use_cache else None
             if self.job.use_cache and ready.sha256 in leaving:
@@ -229,6 +230,8 @@ class Run:
             if found is not None:
                 settled.append(storing.reuse(self.job, ready.item, ready.formed, found[1]))
                 continue
+            if not ready.need.bounded and self.longest > ready.need.output_tokens:
+                ready.need = need(ready.formed.way, ready.formed.request, self.longest)
             self.held = self.purse.held(ready.need) or self.probing(ready.need)
             if self.held is not None:
                 self.ready.appendleft(ready)
@@ -295,7 +298,7 @@ class Run:
             try:
                 formed = self.former.form(item.row)
             except LlmsessError as error:
-                if isinstance(error, ProviderError):  # no key: nothing can be sent
+                if isinstance(error, MissingKey):
                     self.stopped = self.stopped or (error.message, error)
                     self.unsent.append(item)
                 else:
@@ -350,16 +353,17 @@ class Run:
     def end(self) -> None:
         """Let go of what is held: claimed items are free, and the answers of what is on its way are lost."""
         self.workers.close()
-        held = [one.item for one in (*self.ready, *(entry[2] for entry in self.waiting))]
+        held = [one.item for one in (*self.ready, *(entry[2] for entry in self.waiting), *self.flying.values())]
         held += [*self.unsent, *(item for item, _ in self.broken)]
         lost = list(self.flying.values())
         with contextlib.suppress(*TROUBLES), database.atomic():  # what cannot be written, the next run takes over
-            for ready in lost:
-                storing.abandon(self.job, ready.item)
             for item in held:
                 storing.close_reply(item)
+            claiming.lose_sent(self.job, [ready.item for ready in lost])
             claiming.release(held)
 
 
 def _kind(error: LlmsessError) -> str:
+    if isinstance(error, ProviderError):  # of a URL that goes along
+        return error.error_kind
     return error.kind if error.kind != "invalid_input" else "input"

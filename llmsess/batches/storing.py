@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmsess import crashpoints, owners, prices, schemas
-from llmsess.batches.claiming import Item, lose
+from llmsess.batches.claiming import Item
 from llmsess.batches.forming import Formed
 from llmsess.batches.limiting import Need, Purse
 from llmsess.batches.verdicts import is_lost
@@ -271,15 +271,6 @@ def misfit(formed: Formed, reply: Reply) -> str | None:
     except UnusableReply as error:
         return error.message
     return None
-
-
-def abandon(job: BatchJob, item: Item) -> None:
-    """Give up an attempt whose answer has not come: it may have been billed."""
-    close_reply(item)
-    database.execute_sql(
-        "UPDATE calls SET outcome = 'unknown' WHERE message_id = ? AND outcome = 'sent'", (item.result_id,)
-    )
-    lose(job.on_unknown, item.id)
 
 
 def close_reply(item: Item) -> None:
