@@ -7,6 +7,7 @@ key and says something else is refused, as is another definition (model, templat
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from peewee import IntegrityError
 from llmsess import catalog, crashpoints, door, request_parameters, routing, sandbox, schemas, templates
 from llmsess.batches import forming
 from llmsess.batches.inputs import ATTACHED, Inputs, Row, read
-from llmsess.db import database
+from llmsess.db import database, scratch
 from llmsess.errors import Conflict, InvalidInput
 from llmsess.models import NANO, BatchJob, dump_json, now, time_text
 from llmsess.routing import Options
@@ -159,17 +160,18 @@ def create(
     plain = _name(name)
     if BatchJob.select().where(BatchJob.name == plain).exists():
         raise taken(plain)
-    stage(attaching(read(inputs, format), attach), fields, key)
-    crashpoints.reach("batch.staged")
-    with database.atomic():
-        values = fields | {"name": plain, "created_at": now(), "spec_sha256": spec_sha256(fields)}
-        values["project_id"] = catalog.project_id(project) if project else None
-        try:
-            job_id = insert_row(BatchJob, **values)
-        except IntegrityError as error:
-            raise taken(plain) from error
-        _enter(job_id)
-        return BatchJob.get_by_id(job_id)
+    with staging():
+        stage(attaching(read(inputs, format), attach), fields, key)
+        crashpoints.reach("batch.staged")
+        with database.atomic():
+            values = fields | {"name": plain, "created_at": now(), "spec_sha256": spec_sha256(fields)}
+            values["project_id"] = catalog.project_id(project) if project else None
+            try:
+                job_id = insert_row(BatchJob, **values)
+            except IntegrityError as error:
+                raise taken(plain) from error
+            _enter(job_id)
+            return BatchJob.get_by_id(job_id)
 
 
 def cancelled(job: BatchJob) -> Conflict:
@@ -197,15 +199,20 @@ def add(
     if job.status == "cancelled":
         raise cancelled(job)
     fields = {name: getattr(job, name) for name in ("model_id", "template")}
-    stage(attaching(read(inputs, format), attach), fields, key)
-    with database.atomic():
-        added = _enter(job.id)
-        if added.new:
-            sql = "UPDATE batch_jobs SET ended_at = NULL, status = iif(status IN ('done', 'failed'), 'paused', status)"
-            database.execute_sql(f"{sql} WHERE id = ?", (job.id,))
-            if fields["model_id"] != job.model_id:
-                update_row(BatchJob, job.id, model_id=fields["model_id"])
+    with staging():
+        stage(attaching(read(inputs, format), attach), fields, key)
+        with database.atomic():
+            added = _enter(job.id)
+            if added.new:
+                database.execute_sql(_REOPEN, (job.id,))
+                if fields["model_id"] != job.model_id:
+                    update_row(BatchJob, job.id, model_id=fields["model_id"])
     return added
+
+
+_REOPEN = """
+    UPDATE batch_jobs SET ended_at = NULL, status = iif(status IN ('done', 'failed'), 'paused', status) WHERE id = ?
+"""
 
 
 def attaching(rows: Iterable[Row], column: str | None) -> Iterator[Row]:
@@ -237,45 +244,60 @@ def spec_sha256(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(dump_json({name: fields.get(name) for name in names}).encode()).hexdigest()
 
 
-# Items: staged in a table of this connection, then entered by one statement
+# Items: staged in a table of their own, then entered by one statement
 
 _STAGING = """
-    CREATE TEMP TABLE IF NOT EXISTS batch_staging
+    CREATE TABLE {schema}.batch_staging
     (place INTEGER PRIMARY KEY, line INTEGER, named INTEGER, item_key TEXT, input TEXT)
 """
+_STAGED_KEYS = "CREATE INDEX {schema}.batch_staging_keys ON batch_staging (item_key, place)"
 _STAGE = "INSERT INTO batch_staging (line, named, item_key, input) VALUES (?, ?, ?, ?)"
 _TWICE = """
-    SELECT item_key, group_concat(line, ' and ') FROM batch_staging WHERE named GROUP BY item_key HAVING count(*) > 1
-    LIMIT 1
+    SELECT item_key, group_concat(line, ' and ') FROM batch_staging
+    GROUP BY item_key HAVING count(*) > 1 AND max(named) LIMIT 1
 """
-_KEYED = """
-    SELECT place, line, input, iif(named OR again = 1, item_key, item_key || '#' || again) AS item_key
-    FROM (SELECT *, row_number() OVER (PARTITION BY item_key ORDER BY place) AS again FROM batch_staging)
-"""
-_CHANGED = f"""
-    SELECT k.line, k.item_key FROM ({_KEYED}) k JOIN batch_items i ON i.job_id = ? AND i.item_key = k.item_key
+_NUMBER = """
+    UPDATE batch_staging SET item_key = batch_staging.item_key || '#' || d.again FROM (
+        SELECT place, row_number() OVER (PARTITION BY item_key ORDER BY place) AS again FROM batch_staging
+        WHERE item_key IN (SELECT item_key FROM batch_staging GROUP BY item_key HAVING count(*) > 1)
+    ) d WHERE d.place = batch_staging.place AND d.again > 1
+"""  # equal rows without a key of their own are items of their own
+_CHANGED = """
+    SELECT k.line, k.item_key FROM batch_staging k JOIN batch_items i ON i.job_id = ? AND i.item_key = k.item_key
     WHERE i.input IS NOT k.input AND i.input IS NOT NULL LIMIT 1
 """
-_ENTER = f"""
+_ENTER = """
     INSERT INTO batch_items (job_id, item_key, position, input, status, attempts)
-    SELECT :job, k.item_key, :first + row_number() OVER (ORDER BY k.place), k.input, 'todo', 0 FROM ({_KEYED}) k
-    WHERE NOT EXISTS (SELECT 1 FROM batch_items i WHERE i.job_id = :job AND i.item_key = k.item_key) ORDER BY k.place
-"""
+    SELECT :job, k.item_key, :first + k.place, k.input, 'todo', 0 FROM batch_staging k
+    WHERE k.place BETWEEN :from AND :to
+    AND NOT EXISTS (SELECT 1 FROM batch_items i WHERE i.job_id = :job AND i.item_key = k.item_key) ORDER BY k.place
+"""  # in parts: SQLite lays the whole of it aside in memory, since the table has triggers
+
+
+@contextlib.contextmanager
+def staging() -> Iterator[None]:
+    """Make the table that rows are staged in, on disk, so that memory does not grow with the input; gone at the end."""
+    with scratch() as schema:
+        database.execute_sql(_STAGING.format(schema=schema))
+        try:
+            database.execute_sql(_STAGED_KEYS.format(schema=schema))
+            yield
+        finally:
+            if schema == "temp":
+                database.execute_sql("DROP TABLE temp.batch_staging")
 
 
 def stage(rows: Iterable[Row], fields: dict[str, Any], key: str | None) -> None:
     """Check every row and stage it; sets `model_id` where no row names a model. Raises InvalidInput for all at once."""
-    run = database.execute_sql
-    run(_STAGING)
-    run("DELETE FROM batch_staging")
     template = templates.parse(fields["template"]) if fields.get("template") else None
     staged = _staged(rows, template, key, fields)
     while chunk := list(islice(staged, STAGED_AT_ONCE)):
-        with database.atomic("DEFERRED"):  # one transaction of the temporary tables; the file is not locked
+        with database.atomic("DEFERRED"):  # one transaction of the scratch file alone: the database is not locked
             database.driver_connection().executemany(_STAGE, chunk)
-    twice = run(_TWICE).fetchone()
+    twice = database.execute_sql(_TWICE).fetchone()
     if twice is not None:
-        raise InvalidInput(f'"{one_line(twice[0], 60)}" is the key of two rows: lines {twice[1]}')
+        raise InvalidInput(f'"{one_line(twice[0], 60)}" is the key of two rows: lines {one_line(twice[1], 60)}')
+    database.execute_sql(_NUMBER)
 
 
 def _staged(
@@ -323,10 +345,11 @@ def _enter(job_id: int) -> Added:
         hint = "a changed row needs another key, or a batch of another name"
         raise Conflict(f'line {changed[0]}: the item "{one_line(changed[1], 60)}" says something else now', hint=hint)
     (first,) = run("SELECT coalesce(max(position), -1) FROM batch_items WHERE job_id = ?", (job_id,)).fetchone()
-    new = int(run(_ENTER, {"job": job_id, "first": first}).rowcount)
+    (staged,), new = run("SELECT count(*) FROM batch_staging").fetchone(), 0
+    for start in range(1, staged + 1, STAGED_AT_ONCE):
+        part = {"from": start, "to": start + STAGED_AT_ONCE - 1}
+        new += int(run(_ENTER, {"job": job_id, "first": first} | part).rowcount)
     crashpoints.reach("batch.entering")
-    (staged,) = run("SELECT count(*) FROM batch_staging").fetchone()
-    run("DELETE FROM batch_staging")
     return Added(new, staged - new)
 
 
