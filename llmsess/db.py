@@ -15,7 +15,6 @@ import os
 import random
 import sqlite3 as standard_sqlite3
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -293,29 +292,6 @@ def open_foreign(path: str | os.PathLike[str]) -> Any:
         connection.close()
         raise errors.DatabaseCorrupt(f"{file} is not a readable SQLite database: {error}") from error
     return connection
-
-
-@contextlib.contextmanager
-def scratch() -> Iterator[str]:
-    """Attach an empty database on disk for a block, and yield its name in SQL; nothing of it stays.
-
-    Temporary tables lie in memory, for which those of most commands are small enough. Inside a transaction, where
-    nothing can be attached, it is these.
-    """
-    if database.in_transaction():
-        yield "temp"
-        return
-    with tempfile.TemporaryDirectory(prefix="llmsess-") as folder:
-        path = Path(folder) / "scratch.db"
-        database.execute_sql("ATTACH ? AS scratch", (str(path),))
-        try:
-            for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -4000", "user_version = 1"):
-                database.execute_sql(f"PRAGMA scratch.{pragma}")
-            if os.name == "posix":
-                path.unlink()  # what is written from now on is gone with the process, however that ends
-            yield "scratch"
-        finally:
-            database.execute_sql("DETACH scratch")
 
 
 # Schema versions

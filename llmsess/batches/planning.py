@@ -21,11 +21,12 @@ from peewee import IntegrityError
 from llmsess import catalog, crashpoints, door, request_parameters, routing, sandbox, schemas, templates
 from llmsess.batches import forming
 from llmsess.batches.inputs import ATTACHED, Inputs, Row, read
-from llmsess.db import database, scratch
+from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput
 from llmsess.models import NANO, BatchJob, dump_json, now, time_text
 from llmsess.routing import Options
 from llmsess.rows import insert_row, update_row
+from llmsess.scratch import scratch
 from llmsess.settings import expanded
 from llmsess.templates import Template
 from llmsess.texts import one_line

@@ -12,7 +12,6 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from llmsess import crashpoints, owners, prices
@@ -188,14 +187,15 @@ def _hand_over(job: BatchJob, former: Former, shard_id: int, service: BatchServi
     Where the service surely has nothing, the shard is dissolved; where that is not known, it waits for `recover()`.
     """
     shard = BatchShard.get_by_id(shard_id)
-    with tempfile.TemporaryDirectory(prefix="llmsess-") as folder:
-        path, count = Path(folder) / "requests.jsonl", 0
-        with path.open("w", encoding="utf-8") as file:
-            for item, formed in _items(former, shard_id):
-                file.write(dump_json(service.line(key_of(shard, item), former.body(formed))) + "\n")
-                count += 1
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        update_row(BatchShard, shard_id, status="planned", sha256=sha256, items=count, owner=owners.me())
+    with tempfile.TemporaryFile(prefix="llmsess-") as file:
+        digest, count = hashlib.sha256(), 0
+        for item, formed in _items(former, shard_id):
+            line = f"{dump_json(service.line(key_of(shard, item), former.body(formed)))}\n".encode()
+            digest.update(line)
+            file.write(line)
+            count += 1
+        file.seek(0)
+        update_row(BatchShard, shard_id, status="planned", sha256=digest.hexdigest(), items=count, owner=owners.me())
         crashpoints.reach("batch.sharded")
 
         def uploaded(remote_file: str) -> None:
@@ -203,7 +203,7 @@ def _hand_over(job: BatchJob, former: Former, shard_id: int, service: BatchServi
             crashpoints.reach("batch.uploaded")
 
         try:
-            remote_id = service.submit(path, shard.uuid, shard.remote_file, uploaded)
+            remote_id = service.submit(file, shard.uuid, shard.remote_file, uploaded)
         except ProviderError as error:
             if error.billed:
                 update_row(BatchShard, shard_id, owner=None, error=one_line(error.message, ERROR_CHARACTERS))

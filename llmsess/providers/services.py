@@ -12,8 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from llmsess.errors import ProviderError
 from llmsess.providers import wire
@@ -55,7 +54,7 @@ class BatchService(ABC):
         """Return a request as the service takes it."""
 
     @abstractmethod
-    def submit(self, path: Path, uuid: str, uploaded: str | None, on_uploaded: Callable[[str], object]) -> str:
+    def submit(self, file: IO[bytes], uuid: str, uploaded: str | None, on_uploaded: Callable[[str], object]) -> str:
         """Hand over the requests of a file, a line each, under our id, and return the service's id.
 
         What is uploaded already is not again; `on_uploaded` is told the service's id of what is.
@@ -95,12 +94,10 @@ class OpenAIBatches(BatchService):
         asked = {name: value for name, value in body.items() if name not in STREAMED}
         return {"custom_id": key, "method": "POST", "url": self.ENDPOINT, "body": asked}
 
-    def submit(self, path: Path, uuid: str, uploaded: str | None, on_uploaded: Callable[[str], object]) -> str:
+    def submit(self, file: IO[bytes], uuid: str, uploaded: str | None, on_uploaded: Callable[[str], object]) -> str:
         with self.provider.guarded(answered=False):
             if uploaded is None:
-                with path.open("rb") as file:
-                    name = f"llmsess-{uuid}.jsonl"
-                    uploaded = self.client.files.create(file=(name, file), purpose="batch").id
+                uploaded = self.client.files.create(file=(f"llmsess-{uuid}.jsonl", file), purpose="batch").id
                 on_uploaded(uploaded)
             made = self.client.batches.create(
                 input_file_id=uploaded, endpoint=self.ENDPOINT, completion_window="24h", metadata={"llmsess": uuid}
@@ -151,9 +148,8 @@ class AnthropicBatches(BatchService):
     def line(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return {"custom_id": key, "params": {name: value for name, value in body.items() if name not in STREAMED}}
 
-    def submit(self, path: Path, uuid: str, uploaded: str | None, on_uploaded: Callable[[str], object]) -> str:
-        with path.open(encoding="utf-8") as file:
-            requests = [json.loads(line) for line in file]
+    def submit(self, file: IO[bytes], uuid: str, uploaded: str | None, on_uploaded: Callable[[str], object]) -> str:
+        requests = [json.loads(line) for line in file]
         with self.provider.guarded(answered=False):
             made = self.client.messages.batches.create(requests=[], extra_body={"requests": requests})
         return str(made.id)
