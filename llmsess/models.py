@@ -420,6 +420,8 @@ class BatchJob(Base):
     project_id: int | None
     system_prompt = TextField(null=True)  # of every item that has none of its own; NULL: none
     answer_schema = Json()  # a JSON Schema that each answer must fit; NULL: none
+    key_column = TextField(null=True)  # of the input, whose value is an item's key; NULL: custom_id
+    attach_column = TextField(null=True)  # of the input, whose value names files that go along; NULL: none
     attachments = Json()  # paths and URLs that go with every prompt, a list; NULL: none
     retries = IntegerField(null=True)  # of one request, after the first attempt; NULL: the default
     use_cache = BooleanField(default=False)  # an equal request that was answered before is not sent again

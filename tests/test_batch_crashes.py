@@ -255,12 +255,12 @@ def test_a_job_that_is_killed_ten_times_ends_with_all_results(path: Path, server
     db.database.close()
 
 
-@pytest.mark.parametrize(("policy", "at_once"), [("resend", 1), ("hold", 2)])
+@pytest.mark.parametrize(("policy", "at_once"), [("resend", 2), ("hold", 2)])
 def test_100_kills_of_workers_pay_for_no_result_twice(
     path: Path, server: ChatServer, policy: str, at_once: int
 ) -> None:
     kills, seed, concurrency = 100 * FUZZ, random.randrange(10**6), 4
-    prompts = [f"prompt {i}" for i in range(800 * FUZZ)]
+    prompts = [f"prompt {i}" for i in range(600 * FUZZ)]
     plan(path, policy, concurrency=concurrency, prompts=prompts)
     command = [sys.executable, "-m", "tests.batchkilling", str(path), *map(str, (seed, kills, at_once))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300 * FUZZ)

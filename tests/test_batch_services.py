@@ -47,6 +47,7 @@ def test_what_is_submitted_comes_back_at_half_the_price(
     outcomes = database.execute_sql("SELECT outcome, count(*), count(message_id) FROM calls GROUP BY 1").fetchall()
     assert outcomes == [("ok", 5, 5)]
     assert batches.fetch("job") == batches.Fetched()
+    assert state.error is None
 
 
 def test_openai_gets_a_file_of_requests_with_our_id(database: db.Database, server: ChatServer) -> None:
@@ -100,9 +101,10 @@ def test_a_batch_that_the_service_gives_up(
     database: db.Database, server: ChatServer, status: str, kind: str, item: str
 ) -> None:
     server.services.status, server.services.answer = status, lambda key, prompt: "missing"
-    plan("openai")
+    plan("openai", budget_usd=1)
     batches.submit("job")
     assert batches.fetch("job").missing == 5
+    assert batches.status("job").reserved == 0
     assert {(one.status, one.error_kind) for one in batches.stream_items("job")} == {(item, kind)}
     if status == "failed":
         assert batches.item("job", next(batches.stream_items("job")).key).error == "no such model"
@@ -215,6 +217,21 @@ def test_a_kill_between_two_groups_of_results(path: Path, server: ChatServer) ->
     assert checked(path).counts["done"] == 450
 
 
+def test_an_equal_request_is_not_submitted_if_asked(database: db.Database, server: ChatServer) -> None:
+    batches.create("first", ["prompt 0"], model=MODELS["openai"].replace("gpt-4o-mini", "echo"))
+    batches.run("first")
+    batches.create("job", PROMPTS[:2], model="openai/echo", cache=True)
+    (shard,) = batches.submit("job")
+    assert shard.items == 1
+    assert batches.status("job").counts["done"] == 1
+
+
+def test_nothing_is_fetched_that_was_not_submitted(database: db.Database, server: ChatServer) -> None:
+    plan("openai")
+    with pytest.raises(Conflict, match="was submitted"):
+        batches.fetch("job")
+
+
 def test_a_budget_bounds_what_is_submitted(database: db.Database, server: ChatServer) -> None:
     plan("openai", budget_requests=3)
     (shard,) = batches.submit("job")
@@ -226,9 +243,9 @@ def test_cancelling_asks_the_service_and_keeps_what_it_answered(database: db.Dat
     server.services.answer = lambda key, prompt: "fine" if prompt < "prompt 2" else "missing"
     plan("openai")
     batches.submit("job")
-    with pytest.raises(Conflict, match="running"):
-        batches.delete("job")
     assert batches.cancel("job") == 0
+    with pytest.raises(Conflict, match="at the provider's batch service"):
+        batches.delete("job")
     came = batches.fetch("job")
     assert (came.answered, came.missing) == (2, 3)
     assert [item.error_kind for item in batches.stream_items("job", status="failed")] == ["cancelled"] * 3

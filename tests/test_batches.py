@@ -105,6 +105,24 @@ def test_a_folder_is_an_item_a_file(database: db.Database, tmp_path: Path, serve
     assert server.requests[1]["messages"][0]["content"][1]["type"] == "image_url"
 
 
+def test_a_folder_that_has_moved_is_the_same_input(
+    database: db.Database, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n123")
+    (folder / "d.pdf").write_bytes(b"%PDF-1.4 1 0 obj")
+    monkeypatch.chdir(tmp_path)
+    batches.create("job", "folder", model="openai/echo")
+    monkeypatch.chdir("/")
+    assert ran().status == "done"
+    folder.rename(tmp_path / "moved")
+    assert batches.add("job", tmp_path / "moved").new == 0
+    (tmp_path / "moved" / "latin.txt").write_bytes(b"h\xe9")
+    with pytest.raises(InvalidInput, match=r"latin\.txt is neither UTF-8 text nor"):
+        batches.add("job", tmp_path / "moved")
+
+
 def test_stored_messages_are_an_input(database: db.Database) -> None:
     for prompt in ("why?", "how?"):
         chat.ask(sessions.create(prompt, model="echo/echo", tags=["t"]), prompt)
@@ -232,6 +250,24 @@ def test_a_batch_file_goes_to_another_api_by_what_it_says(database: db.Database,
     assert sent["output_config"]["format"]["type"] == "json_schema"
 
 
+def test_a_limit_of_the_job_does_not_join_that_of_a_row(database: db.Database, server: ChatServer) -> None:
+    bodies = [{"model": "x", "messages": [{"role": "user", "content": "a"}], "max_completion_tokens": 33},
+              {"model": "x", "messages": [{"role": "user", "content": "b"}]}]  # fmt: skip
+    rows = [{"custom_id": str(i), "body": body} for i, body in enumerate(bodies)]
+    batches.create("job", rows, model="openai/echo", parameters={"max_tokens": 7}, concurrency=1)
+    ran()
+    limits = [{name: body[name] for name in body if name.startswith("max_")} for body in server.requests]
+    assert limits == [{"max_completion_tokens": 33}, {"max_completion_tokens": 7}]
+
+
+def test_what_another_api_lacks_is_left_out(database: db.Database, server: ChatServer) -> None:
+    body = OPENAI["body"] | {"seed": 1, "frequency_penalty": 0.5, "stop": "END", "top_p": 0.9}  # type: ignore[operator]
+    batches.create("job", [OPENAI | {"body": body}], model="anthropic/echo")
+    assert ran().status == "done"
+    sent = server.requests[0].keys() - {"_key", "_path"}
+    assert sent == {"model", "messages", "max_tokens", "stream", "stop_sequences", "top_p"}
+
+
 def test_a_job_says_what_its_rows_do_not(database: db.Database, server: ChatServer) -> None:
     rows: list[Any] = ["plain", {"prompt": "own", "system": "mine", "temperature": "0.5", "parameters": {"seed": 2}}]
     rows += [{"messages": [{"role": "user", "content": "told"}], "seed": 3, "note": "not sent"}]
@@ -315,9 +351,9 @@ def test_a_changed_row_and_a_changed_definition_are_refused(database: db.Databas
     with pytest.raises(Conflict, match='line 2: the item "a" says something else now'):
         batches.add("job", ["new", {"custom_id": "a", "prompt": "two"}])
     assert batches.status("job").total == 1
-    with pytest.raises(Conflict, match="not made with that system prompt"):
+    with pytest.raises(Conflict, match="has not the same system prompt"):
         batches.add("job", ["new"], system="other")
-    with pytest.raises(Conflict, match="not made with that model"):
+    with pytest.raises(Conflict, match="has not the same model"):
         batches.check_same("job", model="echo/other")
     with pytest.raises(Conflict, match="there is a batch"):
         batches.create("job", ["a"], model="echo/echo")
@@ -327,6 +363,9 @@ def test_a_changed_row_and_a_changed_definition_are_refused(database: db.Databas
 def test_a_column_can_be_the_key(database: db.Database) -> None:
     batches.create("job", [{"n": 7, "prompt": "a"}, {"n": 8, "prompt": "a"}], model="echo/echo", key="n")
     assert [item.key for item in batches.stream_items("job")] == ["7", "8"]
+    assert batches.add("job", [{"n": 8, "prompt": "a"}, {"n": 9, "prompt": "a"}]).new == 1  # it is remembered
+    with pytest.raises(Conflict, match="was made with the column n"):
+        batches.add("job", [{"prompt": "a"}], key="prompt")
     with pytest.raises(InvalidInput, match="no usable n"):
         batches.create("other", [{"prompt": "a"}], model="echo/echo", key="n")
 
@@ -655,6 +694,7 @@ def test_an_equal_request_is_sent_once_if_asked(database: db.Database, server: C
     batches.create("plain", ["other"], model="openai/echo")
     ran("next"), ran("plain")
     assert server.calls() == Counter({"same": 1, "other": 2, "new": 1})
+    assert [item.cost for item in batches.stream_items("job")][1:3] == [0, 0]
     first, second = batches.items("job").rows[:2]
     assert first.session != second.session
     assert [said.content for said in sessions.path(second.session or "")] == ["same", "same"]
@@ -717,6 +757,25 @@ def test_a_stopped_process_is_fenced_when_it_goes_on(path: Path, server: ChatSer
     assert [reply.status for reply in replies] == ["complete"] * calls
     assert db.database.execute_sql("SELECT outcome FROM calls").fetchall() == [("ok",)] * calls
     db.database.close()
+
+
+def test_what_another_process_leaves_is_taken_up(path: Path, server: ChatServer) -> None:
+    db.connect(path)
+    batches.create("job", PROMPTS, model="openai/echo", concurrency=8)
+    db.database.close()
+    server.on_request = lambda number: time.sleep(3)
+    first = worker(path)
+    while not server.requests:
+        time.sleep(0.05)
+    second = worker(path)
+    time.sleep(1.5)
+    server.on_request = None
+    first.kill()
+    ended(first)
+    assert ended(second)[0] == 6
+    state = checked(path)
+    assert state.counts["todo"] == 0
+    assert state.counts["unknown"] <= 8
 
 
 def test_the_counts_add_up_at_every_moment(path: Path, server: ChatServer) -> None:

@@ -65,7 +65,7 @@ def create(
     allow_unpriced. Nothing is made where one row is no request. Raises Conflict for a taken name, InvalidInput,
     NotFound.
     """
-    fields = planning.definition(model, template, system, parameters, schema, list(attachments))
+    fields = planning.definition(model, template, system, parameters, schema, attachments)
     fields |= planning.limits(limits)
     return planning.create(name, inputs, project=project, key=key, attach=attach, format=format, fields=fields)
 
@@ -292,6 +292,7 @@ def _move(job: BatchJob, before: str, after: str, *conditions: tuple[str, list[s
     wheres = "".join(f" AND {sql}" for sql, _ in conditions)
     values = [value for _, chosen in conditions for value in chosen]
     moved = "UPDATE batch_items SET status = ?, lease_owner = NULL, lease_expires_at = NULL"
+    moved += ", error = NULL, error_kind = NULL" if after == "todo" else ""
     sql = f"{moved} WHERE job_id = ? AND status = ?{wheres}"
     return int(database.execute_sql(sql, (after, job.id, before, *values)).rowcount)
 
@@ -302,8 +303,10 @@ def delete(job: str | BatchJob) -> int:
     claiming.take_over(found)
     with database.atomic():
         current = get(found.uuid)
-        away = current.sent and not claiming.is_held(current.id)
-        if current.claimed + current.sent and not (away and current.status == "cancelled"):
+        if current.sent and not claiming.is_held(current.id):
+            hint = f"llmsess batch fetch {current.name}, which settles them at the latest when the service gives up"
+            raise Conflict(f'the batch "{current.name}" has items at the provider\'s batch service', hint=hint)
+        if current.claimed + current.sent:
             raise Conflict(f'the batch "{current.name}" is running', hint=f"llmsess batch cancel {current.name}")
         current.delete_instance()
     return current.total_items

@@ -16,10 +16,11 @@ from llmsess.batches.claiming import Item
 from llmsess.batches.forming import Former
 from llmsess.batches.importing import formed as formed_for
 from llmsess.batches.limiting import Need, Purse
-from llmsess.batches.remote import ERROR_CHARACTERS, opened, owner_of
+from llmsess.batches.remote import ERROR_CHARACTERS, opened, owner_of, reserved_by
 from llmsess.batches.resultlines import Result
 from llmsess.batches.viewing import get
 from llmsess.db import database
+from llmsess.errors import Conflict
 from llmsess.models import BatchJob, BatchShard, Call, now, time_text
 from llmsess.providers import services
 from llmsess.providers.services import BatchService, Work
@@ -50,6 +51,8 @@ def fetch(job: str | BatchJob) -> Fetched:
     Raises ProviderError; what was stored before stays, and the rest comes with the next call.
     """
     found = get(job)
+    if not remote.shards(found):
+        raise Conflict(f'nothing of the batch "{found.name}" was submitted', hint=f"llmsess batch submit {found.name}")
     remote.recover(found)
     former, came = Former(found, keyless=False), Fetched()
     shards = list(BatchShard.select().where((BatchShard.job == found.id) & (BatchShard.status << ("created", "ended"))))
@@ -135,7 +138,12 @@ def _finish(job: BatchJob, shard: BatchShard, work: Work, came: Fetched) -> None
     kind = {"expired": "expired", "cancelled": "cancelled", "failed": "bad_request"}.get(work.status)
     why = work.error or f"the service has no result of it ({work.status})"
     status = "unknown" if kind is None else "failed"
+    purse = Purse(job.id)
     with database.atomic():
+        purse.read()
+        if kind is not None:  # what the service gave up is not billed
+            purse.release(reserved_by(shard.id))
+        purse.write()
         values = (status, one_line(why, ERROR_CHARACTERS), kind or "missing", shard.id)
         left = int(database.execute_sql(_LEFT, values).rowcount)
         database.execute_sql(

@@ -28,6 +28,7 @@ from llmsess.writing import ATTACHED as ATTACHMENTS
 CHAT_URLS = ("/v1/chat/completions", "/chat/completions", None)  # of OpenAI's batch lines; others are no conversations
 _HOW = ("model", "messages", "stream", "stream_options")  # keys of a body that llmsess says itself
 MAX_KEY_CHARACTERS = 500
+LIMITS = ("max_completion_tokens", "max_tokens")
 COLUMNS = ("temperature", "max_tokens")  # parameters that a row has a place of its own for
 Said = tuple[str, str | list[Any]]  # a role, and a text or blocks
 
@@ -57,7 +58,8 @@ def key_of(row: Mapping[str, Any], column: str | None) -> str | None:
 
 def content_key(row: Mapping[str, Any]) -> str:
     """Return the key of a row that names none: the hash of what it says."""
-    return hashlib.sha256(dump_json(row).encode()).hexdigest()[:32]
+    said = {name: value for name, value in row.items() if name != ATTACHED}  # a folder may move
+    return hashlib.sha256(dump_json(said).encode()).hexdigest()[:32]
 
 
 def model_of(row: Mapping[str, Any], *, templated: bool) -> str | None:
@@ -114,7 +116,8 @@ def _check_messages(messages: Any) -> None:
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise InvalidInput("each message is an object with a role: system, developer, user, assistant or tool")
-        if not isinstance(message.get("content"), (str, list, type(None))):
+        called = message["role"] == "assistant" and (message.get("tool_calls") or message.get("function_call"))
+        if not isinstance(message.get("content"), (str, list)) and not called:
             raise InvalidInput("the content of a message is a text or a list of blocks")
 
 
@@ -132,6 +135,8 @@ def _own(row: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(told.get("system", ""), str):
         raise InvalidInput("system is a text")
     numbers = (_number(told.get(name)) for name in COLUMNS)
+    if not isinstance(row.get("parameters", {}), (Mapping, type(None))):
+        raise InvalidInput("parameters is an object")
     given = request_parameters.given(row.get("parameters"), *numbers)
     how = {"temperature": given.temperature, "max_tokens": given.max_tokens, "parameters": given.others}
     return {name: value for name, value in ({"system": told.get("system")} | how).items() if value is not None}
@@ -261,6 +266,10 @@ class Former:
         if system is None and not any(message["role"] in ("system", "developer") for message in messages):
             system = job.system_prompt
         others = dict(way.model.parameters or {}) | (job.parameters or {})
+        if any(name in body for name in LIMITS):
+            others = {name: value for name, value in others.items() if name not in LIMITS}
+        elif way.provider.name == "openai" and "max_tokens" in others:  # as its newer models want it
+            others["max_completion_tokens"] = others.pop("max_tokens")
         others |= {name: value for name, value in body.items() if name not in (*_HOW, "system")}
         if way.provider.dialect == dialect:
             verbatim: dict[str, Any] = {"messages": messages}
@@ -270,7 +279,7 @@ class Former:
                 verbatim["system"] = body.get("system") or system
             own: dict[str, Any] = {"parameters": others | verbatim}
         else:
-            own = _translated(others)
+            own = _translated(others, way.provider.dialect)
         schema = None if {"response_format", "output_config"} & others.keys() else job.answer_schema
         said = [_message(message) for message in messages]
         fields: dict[str, Any] = {"schema": schema} | own
@@ -311,14 +320,16 @@ def _turn(role: str, content: str | list[Any]) -> Turn:
     return Turn(role, "\n\n".join(filter(None, texts)), content if attached else None)
 
 
-def _translated(others: dict[str, Any]) -> dict[str, Any]:
-    """Return a body's own settings as fields of a Request, for a server of another API."""
-    rest = dict(others)
-    fields: dict[str, Any] = {"temperature": rest.pop("temperature", None)}
-    limits = [rest.pop(name, None) for name in ("max_completion_tokens", "max_tokens")]
-    fields["max_tokens"] = next((limit for limit in limits if limit is not None), None)
-    asked = rest.get("response_format")
+def _translated(others: dict[str, Any], dialect: str | None) -> dict[str, Any]:
+    """Return a body's own settings as fields of a Request, for a server of another API; what that lacks is left out."""
+    fields: dict[str, Any] = {"temperature": others.get("temperature")}
+    fields["max_tokens"] = next((others[name] for name in LIMITS if others.get(name) is not None), None)
+    asked = others.get("response_format")
     if isinstance(asked, dict) and isinstance(asked.get("json_schema"), dict):
         fields["schema"] = asked["json_schema"].get("schema")
-        del rest["response_format"]
-    return {name: value for name, value in fields.items() if value is not None} | {"parameters": rest}
+    kept = {name: value for name, value in others.items() if name in ("top_p", "script")}
+    stop = others.get("stop", others.get("stop_sequences"))
+    if stop:
+        words = [stop] if isinstance(stop, str) else stop
+        kept |= {"stop_sequences": words} if dialect == "anthropic" else {"stop": words}
+    return {name: value for name, value in fields.items() if value is not None} | {"parameters": kept}

@@ -219,10 +219,13 @@ def _of_folder(folder: Path) -> Iterator[Row]:
             continue
         if not data.strip():
             continue
-        if attachments.type_of(data, path.name).startswith("text/") or _is_text(data):
-            yield _given(number, {"prompt": data.decode(errors="replace"), **named})
+        kind = attachments.type_of(data, path.name)
+        if kind.startswith(("image/", "audio/")) or kind == "application/pdf":
+            yield Row(number, {"prompt": "", **named, ATTACHED: [str(path.absolute())]})
+        elif _is_text(data):
+            yield _given(number, {"prompt": data.decode(), **named})
         else:
-            yield Row(number, {"prompt": "", **named, ATTACHED: [str(path)]})
+            yield Row(number, None, f"{inside} is neither UTF-8 text nor a picture, sound or PDF")
 
 
 def _leads_out(path: Path, folder: Path) -> bool:

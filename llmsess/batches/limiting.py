@@ -116,7 +116,8 @@ class Purse:
     def over_budget(self, need: Need) -> Held | None:
         row = self.row
         if row["budget_requests"] is not None and row["calls"] + 1 > row["budget_requests"]:
-            return Held(None, f"the budget of {row['budget_requests']:,} requests is used up")
+            noun = "request" if row["budget_requests"] == 1 else "requests"
+            return Held(None, f"the budget of {row['budget_requests']:,} {noun} is used up")
         used = row["spent_tokens"] + row["reserved_tokens"]
         if row["budget_tokens"] is not None and used + need.tokens > row["budget_tokens"]:
             return Held(None, f"the budget of {row['budget_tokens']:,} tokens has no room for {need.tokens:,} more")

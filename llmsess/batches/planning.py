@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -53,7 +53,7 @@ class Added:
 
 def definition(
     model: Any = None, template: str | None = None, system: str | None = None,
-    parameters: Mapping[str, Any] | None = None, schema: Any = None, attachments: Sequence[Any] = (),
+    parameters: Mapping[str, Any] | None = None, schema: Any = None, attachments: Iterable[Any] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Return what defines a job's requests as its columns, those that are given; raises InvalidInput, NotFound."""
     found: dict[str, Any] = {}
@@ -61,8 +61,9 @@ def definition(
         found["model_id"] = routing.callable_model(model).id
     if template is not None:
         found["template"] = _template(door.text(template, "a template"))
-    if attachments:
-        found["attachments"] = [_place(one) for one in attachments]
+    places = [_place(one) for one in ([attachments] if isinstance(attachments, str) else attachments)]
+    if places:
+        found["attachments"] = places
     if system is not None:
         found["system_prompt"] = door.text(system, "a system prompt") or None
     if parameters:
@@ -166,6 +167,7 @@ def create(
         crashpoints.reach("batch.staged")
         with database.atomic():
             values = fields | {"name": plain, "created_at": now(), "spec_sha256": spec_sha256(fields)}
+            values |= {"key_column": key, "attach_column": attach}
             values["project_id"] = catalog.project_id(project) if project else None
             try:
                 job_id = insert_row(BatchJob, **values)
@@ -200,6 +202,10 @@ def add(
     if job.status == "cancelled":
         raise cancelled(job)
     fields = {name: getattr(job, name) for name in ("model_id", "template")}
+    for given, own in ((key, job.key_column), (attach, job.attach_column)):
+        if given is not None and given != own:
+            raise Conflict(f'the batch "{job.name}" was made with {f"the column {own}" if own else "no such column"}')
+    key, attach = job.key_column, job.attach_column
     with staging():
         stage(attaching(read(inputs, format), attach), fields, key)
         with database.atomic():
@@ -218,7 +224,9 @@ _REOPEN = """
 
 def attaching(rows: Iterable[Row], column: str | None) -> Iterator[Row]:
     """Yield the rows, the files that a column of each names (one, or a list) attached where there is such a column."""
+    seen = column is None
     for row in rows:
+        seen = seen or (row.value is not None and column in row.value)
         named = row.value.get(column) if column is not None and row.value is not None else None
         if column is None or row.value is None or named in (None, "", []):
             yield row
@@ -228,6 +236,8 @@ def attaching(rows: Iterable[Row], column: str | None) -> Iterator[Row]:
             yield row._replace(value=row.value | {ATTACHED: places})
         except (InvalidInput, TypeError) as error:
             yield Row(row.line, None, str(error))
+    if not seen:
+        raise InvalidInput(f'no row has a column "{column}"')
 
 
 def check_same(job: BatchJob, defined: Mapping[str, Any]) -> None:
@@ -236,7 +246,7 @@ def check_same(job: BatchJob, defined: Mapping[str, Any]) -> None:
     other = [words.get(name, name) for name, value in defined.items() if value != getattr(job, name)]
     if other:
         hint = "give the new one a name of its own"
-        raise Conflict(f'the batch "{job.name}" was not made with that {" and ".join(other)}', hint=hint)
+        raise Conflict(f'the batch "{job.name}" has not the same {", ".join(other)}', hint=hint)
 
 
 def spec_sha256(fields: Mapping[str, Any]) -> str:
@@ -265,8 +275,9 @@ _NUMBER = """
 """  # equal rows without a key of their own are items of their own
 _CHANGED = """
     SELECT k.line, k.item_key FROM batch_staging k JOIN batch_items i ON i.job_id = ? AND i.item_key = k.item_key
-    WHERE i.input IS NOT k.input AND i.input IS NOT NULL LIMIT 1
-"""
+    WHERE i.input IS NOT k.input AND i.input IS NOT NULL
+    AND json_remove(i.input, '$._attachments') IS NOT json_remove(k.input, '$._attachments') LIMIT 1
+"""  # a folder may have moved
 _ENTER = """
     INSERT INTO batch_items (job_id, item_key, position, input, status, attempts)
     SELECT :job, k.item_key, :first + k.place, k.input, 'todo', 0 FROM batch_staging k
@@ -364,7 +375,8 @@ _CLOSE = """
     UPDATE batch_jobs SET status = CASE
         WHEN status = 'cancelled' AND cancelled > 0 THEN status WHEN claimed + sent > 0 THEN 'running'
         WHEN todo + unknown > 0 THEN 'paused' WHEN done = 0 AND failed > 0 THEN 'failed' ELSE 'done' END,
-    ended_at = iif(todo + claimed + sent + unknown = 0, ?, NULL) WHERE id = ?
+    ended_at = iif(todo + claimed + sent + unknown = 0, ?, NULL),
+    error = iif(todo + claimed + sent = 0, NULL, error) WHERE id = ?
 """
 
 

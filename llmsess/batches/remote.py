@@ -140,26 +140,33 @@ def _enter(
     broken: list[tuple[Item, LlmsessError]],
 ) -> tuple[int, bool]:  # fmt: skip
     """Write ahead that items go with a shard; return how many, and whether the budget let no more."""
-    purse, gone = Purse(job.id), {item.id for item, _ in broken}
+    purse, gone, reused = Purse(job.id), {item.id for item, _ in broken}, 0
     with database.atomic():
         purse.read()
         for item, error in broken:
             storing.fail(item, str(error), "input")
         for item, formed in ready:
+            sha256 = formed.request.sha256()
+            found = storing.answered(formed, sha256) if job.use_cache else None
+            if found is not None and found[0] == "ok":
+                storing.reuse(job, item, formed, found[1])
+                gone.add(item.id)
+                reused += 1
+                continue
             most = half(need(formed.way, formed.request))
             if purse.over_budget(most) is not None:
                 break
             purse.reserve(most, paced=False)
             insert_row(
                 Call, message_id=None, attempt=item.attempts + 1, owner=owner_of(shard), started_at=now(),
-                request_sha256=formed.request.sha256(), reserved_cost=most.cost, reserved_tokens=most.tokens,
+                request_sha256=sha256, reserved_cost=most.cost, reserved_tokens=most.tokens,
             )  # fmt: skip
             database.execute_sql(_GO, (shard, item.id))
             gone.add(item.id)
         left = [item for item in items if item.id not in gone]
         claiming.release(left)
         purse.write()
-    return len(gone) - len(broken), bool(left)
+    return len(gone) - len(broken) - reused, bool(left)
 
 
 _GO = """
@@ -239,17 +246,21 @@ def _items(former: Former, shard_id: int) -> Iterator[tuple[Item, Formed]]:
         after = rows[-1][2]
 
 
+def reserved_by(shard_id: int) -> Need:
+    """Return what is reserved for the requests of a shard that have no result."""
+    sums = "coalesce(sum(reserved_tokens), 0), coalesce(sum(reserved_cost), 0)"
+    sql = f"SELECT {sums} FROM calls WHERE owner = ? AND outcome = 'sent'"
+    tokens, cost = database.execute_sql(sql, (owner_of(shard_id),)).fetchone()
+    return Need(tokens, 0, cost)
+
+
 def _dissolve(job: BatchJob, shard: BatchShard) -> None:
     """Take a shard back that the service never had: its items are to do, its calls cost nothing."""
     purse = Purse(job.id)
     with database.atomic():
         purse.read()
-        sums = "coalesce(sum(reserved_tokens), 0), coalesce(sum(reserved_cost), 0)"
         owner = owner_of(shard.id)
-        tokens, cost = database.execute_sql(
-            f"SELECT {sums} FROM calls WHERE owner = ? AND outcome = 'sent'", (owner,)
-        ).fetchone()
-        purse.release(Need(tokens, 0, cost))
+        purse.release(reserved_by(shard.id))
         database.execute_sql(
             "UPDATE calls SET outcome = 'cancelled', ended_at = ? WHERE owner = ? AND outcome = 'sent'",
             (time_text(now()), owner),

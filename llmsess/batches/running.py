@@ -342,8 +342,7 @@ class Run:
         self.purse.read()
         if self.purse.row.get("todo"):
             return True
-        claiming.take_over(self.job)
-        return claiming.held_by_others(self.job.id)
+        return claiming.take_over(self.job) > 0 or claiming.held_by_others(self.job.id)
 
     def give_up(self, answers: list[Answer]) -> bool:
         """Settle what has come, and leave the rest as unknown."""

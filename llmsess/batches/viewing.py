@@ -93,7 +93,8 @@ _FIELDS = [field.name for field in fields(Item)]
 _ITEMS = f"""
     SELECT i.item_key, i.position, i.status, i.input, i.attempts, i.error, i.error_kind, s.uuid, m.uuid,
         CASE WHEN m.status = 'complete' THEN {whole("m", "content")} END,
-        l.provider || '/' || l.model_name, m.input_tokens, m.output_tokens, m.cost, m.latency_ms, m.finish_reason, m.id,
+        l.provider || '/' || l.model_name, m.input_tokens, m.output_tokens,
+        iif(m.session_id = i.session_id, m.cost, 0), m.latency_ms, m.finish_reason, m.id,
         m.parts IS NOT NULL, m.completed_at,
         c.http_status, c.provider_request_id
     FROM batch_items i LEFT JOIN sessions s ON s.id = i.session_id LEFT JOIN messages m ON m.id = i.result_id
@@ -144,8 +145,8 @@ def items(
 ) -> Page:  # fmt: skip
     """Return items of a job in the order of the input; raises NotFound, InvalidInput."""
     after = -1 if cursor is None else _place(door.text(cursor, "a cursor"))
-    if limit is not None:
-        door.count(limit, "limit")
+    if limit is not None and door.count(limit, "limit") < 1:
+        raise InvalidInput("a page has one item at least")
     rows: list[Item] = []
     for one in stream_items(job, status=status, kinds=kinds, after=after):
         if limit is not None and len(rows) == limit:

@@ -225,7 +225,7 @@ def cancel(reference: str, yes: bool, dry_run: bool) -> None:
     if confirmed(f'Cancel {left} of "{state.name}"', yes=yes, dry_run=dry_run):
         output.notice(f"{output.counted(batches.cancel(reference), 'item')} cancelled.")
         away = batches.status(reference).counts["sent"]
-        if away:
+        if away and batches.shards(reference):
             words = f"{output.counted(away, 'item')} are out; a batch service was asked to stop"
             output.notice(f"{words}: llmsess batch fetch {reference}")
 

@@ -30,7 +30,7 @@ ITEMS = Layout(
     "answer", ("cost", "tries"),
 )  # fmt: skip
 IMPORTED = ("requests", "answered", "failed", "known", "unmatched", "bad")
-KEY_CHARACTERS, INPUT_CHARACTERS = 20, 40
+KEY_CHARACTERS, INPUT_CHARACTERS, LONG = 20, 40, 1000
 HASH_CHARACTERS, SHORT_ID = 32, 8
 
 
@@ -111,7 +111,7 @@ def _item_line(row: Row) -> Row:
     return {
         "key": short_key(row["key"]), "status": row["status"], "tries": row["attempts"] or "",
         "cost": f"${row['cost_usd']}" if row["cost_usd"] else "unpriced" if row["content"] is not None else "",
-        "input": one_line(_said(row["input"]), INPUT_CHARACTERS), "answer": one_line(row["content"] or failed, 1000),
+        "input": one_line(_said(row["input"]), INPUT_CHARACTERS), "answer": one_line(failed or row["content"] or "", LONG),
     }  # fmt: skip
 
 
@@ -182,7 +182,9 @@ def show_imported(found: Imported, *, as_json: bool) -> None:
         for problem in found.problems:
             output.notice(problem, fg="yellow")
     if found.bad or found.unmatched:
-        raise SomeFailed(f"{counted(found.bad, 'line')} could not be read, {found.unmatched:,} match no item")
+        bad = f"{counted(found.bad, 'line')} could not be read" if found.bad else ""
+        lone = f"{counted(found.unmatched, 'result')} of no item" if found.unmatched else ""
+        raise SomeFailed(", ".join(filter(None, (bad, lone))))
 
 
 # Before and while
@@ -280,6 +282,8 @@ def _check(report: RunReport) -> None:
         raise report.error
     if report.job.status == "cancelled":
         raise SomeFailed(f'the batch "{report.job.name}" is cancelled')
+    if report.status == "paused" and report.job.counts["sent"]:
+        raise SomeFailed(report.reason or "items are left", hint=f"llmsess batch fetch {report.job.name}")
     if report.status == "paused":
         raise SomeFailed(f'the batch "{report.job.name}" is paused: {report.reason or "items are left"}')
     _check_counts(report.job)

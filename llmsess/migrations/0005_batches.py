@@ -16,6 +16,8 @@ COLUMNS = {
         "system_prompt TEXT",
         "answer_schema TEXT",
         "attachments TEXT",
+        "key_column TEXT",
+        "attach_column TEXT",
         "retries INTEGER",
         "use_cache INTEGER NOT NULL DEFAULT 0",
         "allow_unpriced INTEGER NOT NULL DEFAULT 0",

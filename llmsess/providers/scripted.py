@@ -31,6 +31,7 @@ from llmsess.providers.echo import count_words
 from llmsess.settings import expanded
 
 MAX_DELAY_S = 3_600
+NEVER_BILLED = (503, 529)  # of a server's own errors: it did not begin
 
 
 class Scripted(Provider):
@@ -46,7 +47,7 @@ class Scripted(Provider):
         error = answer.get("error")
         content, reasoning = answer.get("content", ""), answer.get("reasoning")
         if error is not None and "after_words" not in error:
-            raise failure(error, billed=False)
+            raise failure(error, billed=error.get("status", 0) >= 500 and error["status"] not in NEVER_BILLED)
         if request.stream:
             if reasoning:
                 yield Delta(reasoning=reasoning)
