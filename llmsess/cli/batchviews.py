@@ -111,7 +111,8 @@ def _item_line(row: Row) -> Row:
     return {
         "key": short_key(row["key"]), "status": row["status"], "tries": row["attempts"] or "",
         "cost": f"${row['cost_usd']}" if row["cost_usd"] else "unpriced" if row["content"] is not None else "",
-        "input": one_line(_said(row["input"]), INPUT_CHARACTERS), "answer": one_line(failed or row["content"] or "", LONG),
+        "input": one_line(_said(row["input"]), INPUT_CHARACTERS),
+        "answer": one_line(failed or row["content"] or "", LONG),
     }  # fmt: skip
 
 
