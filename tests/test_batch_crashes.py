@@ -17,6 +17,7 @@ from llmsess import batches, crashpoints, db, maintenance
 from llmsess.batches import Status
 from tests.conftest import FUZZ
 from tests.server import ChatServer
+from tests.workers import Worker
 
 ITEMS = [f"prompt {i}" for i in range(10)]
 AT = 5  # the request, or the passing of a point, at which the process is killed
@@ -37,22 +38,15 @@ def plan(path: Path, policy: str, *, concurrency: int = 1, prompts: list[str] = 
     db.database.close()
 
 
-def worker(path: Path, *command: str, crash: str = "") -> subprocess.Popen[bytes]:
-    """Start a command as a process of its own, perhaps to be killed at a point."""
-    env = os.environ | {"LLMSESS_DB": str(path)} | ({"LLMSESS_CRASH": crash} if crash else {})
-    arguments = command or ("batch", "run", "job")
-    return subprocess.Popen(
-        [sys.executable, "-m", "llmsess", *arguments], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
+worker = Worker
 
 
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+def ended(process: Worker) -> tuple[int, str]:
     """Wait for a process and return its status and what it said on standard error."""
-    _, err = process.communicate(timeout=60)
-    assert b"Traceback" not in err, err.decode()
-    assert b"locked" not in err, err.decode()
-    return process.returncode, err.decode()
+    status, err = process.ended()
+    assert "Traceback" not in err, err
+    assert "locked" not in err, err
+    return status, err
 
 
 def checked(path: Path) -> Status:

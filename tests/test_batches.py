@@ -747,7 +747,8 @@ def test_a_stopped_process_is_fenced_when_it_goes_on(path: Path, server: ChatSer
     other = ended(worker(path))[0]
     assert other == (0 if policy == "resend" else 6)
     stopped.send_signal(signal.SIGCONT)
-    assert ended(stopped)[0] == 0
+    _, err = stopped.communicate(timeout=60)
+    assert (stopped.returncode, b"Traceback" in err) == (0, False)
     assert server.calls() == Counter({"why?": calls})
     state = checked(path)
     assert (state.counts["done"], state.calls, state.reserved) == (1, calls, 0)
