@@ -17,6 +17,7 @@ from llmsess import crashpoints, db, maintenance, sessions, snapshots, transfer
 from llmsess.models import Call, ImportRecord, Message
 from tests.conftest import FUZZ, Command
 from tests.server import ChatServer
+from tests.workers import Worker
 
 LOST_S = 1.0  # of a reply: what a kill may lose at most
 CONVERSATIONS = 2_000  # of an import: several chunks
@@ -32,12 +33,9 @@ def spawn(path: Path, *args: str) -> subprocess.Popen[bytes]:
 
 def crashed(path: Path, point: str, *args: str, times: int = 1) -> int:
     """Run the command with SIGKILL at a point, and return how it ended."""
-    done = subprocess.run(
-        [sys.executable, "-m", "llmsess", *args], stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
-        env=os.environ | {"LLMSESS_DB": str(path), "LLMSESS_CRASH": f"{point}:KILL:{times}"},
-    )  # fmt: skip
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
+    status, said = Worker(path, *args, crash=f"{point}:KILL:{times}").ended()
+    assert status in (0, -signal.SIGKILL), said
+    return status
 
 
 def killed(process: subprocess.Popen[bytes]) -> None:
