@@ -90,17 +90,14 @@ def offered(reference: str) -> list[str]:
     return sorted(f"{name}/{model}" for model in names)
 
 
-def route(model: str | LanguageModel, *, keep: bool = True) -> Route:
-    """Return where turns for the model go; raises as `callable_model()`, and MissingKey, MissingExtra."""
+def route(model: str | LanguageModel, *, keep: bool = True, keyed: bool = True) -> Route:
+    """Return where turns for the model go; raises as `callable_model()`, and MissingKey, MissingExtra.
+
+    One that is not keyed, and needs no key, is not to be sent.
+    """
     stored = callable_model(model, keep=keep)
     provider = providers.get(stored.provider, compatible=stored.base_url is not None)
-    return Route(stored, provider, _key(provider, stored))
-
-
-def keyless_route(model: str | LanguageModel) -> Route:
-    """Return where turns for the model would go, without the key; raises as `callable_model()`."""
-    stored = callable_model(model)
-    return Route(stored, providers.get(stored.provider, compatible=stored.base_url is not None), None)
+    return Route(stored, provider, _key(provider, stored) if keyed else None)
 
 
 def _key(provider: Provider, model: LanguageModel) -> str | None:

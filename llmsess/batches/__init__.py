@@ -2,12 +2,14 @@
 
     job = batches.create("names", ["Name a cat.", "Name a dog."], model="openai/gpt-5-mini", budget_usd=1)
     report = batches.run(job)
-    for item in batches.items(job): print(item.key, item.status, item.content)
+    for item in batches.stream_items(job): print(item.key, item.status, item.content)
 
 Exactly one result is recorded for an item; a recorded item is never sent again; every request is committed to the
 ledger `calls` before it leaves. What a crash leaves unanswered is `unknown`: held until `resolve()`, or, with
 on_unknown="resend", sent again. The parts: `inputs` (rows), `planning` (jobs and items), `forming` (a row as a
-request), `claiming`, `storing`, `limiting`, `running` (the engine), `estimating`, `viewing`.
+request), `claiming`, `limiting`, `storing`, `running` (the engine), `working` (its threads), `verdicts` (what an error
+leads to), `estimating`, `viewing`, `results` and `importing` (out and in again), `remote` and `fetching` (providers'
+own batch services).
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from llmsess import door, prices
+from llmsess import prices
 from llmsess.batches import claiming, planning, remote
 from llmsess.batches.estimating import Estimate, estimate
 from llmsess.batches.fetching import Fetched, fetch
@@ -28,10 +30,10 @@ from llmsess.batches.inputs import FORMATS, Inputs, Row, stored
 from llmsess.batches.planning import CONCURRENCY, LIMITS, MAX_CONCURRENCY, ON_UNKNOWN, RETRIES, Added
 from llmsess.batches.remote import shards, submit
 from llmsess.batches.results import FORMATS as RESULT_FORMATS
-from llmsess.batches.results import Exported, export
-from llmsess.batches.running import OnItem, Run
+from llmsess.batches.results import Exported, export, record
+from llmsess.batches.running import Ended, OnItem, Run
 from llmsess.batches.storing import Settled
-from llmsess.batches.viewing import STATES, Item, Page, count, find, get, item, items, stream_items
+from llmsess.batches.viewing import STATES, Item, Page, any_of, count, find, get, item, items, stream_items
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput, LlmsessError
 from llmsess.models import BatchJob, now, usd
@@ -42,8 +44,8 @@ __all__ = [
     "CONCURRENCY", "FORMATS", "LIMITS", "MAX_CONCURRENCY", "ON_UNKNOWN", "RESULT_FORMATS", "RETRIES", "STATES",
     "Added", "Estimate", "Exported", "Fetched", "Imported", "Inputs", "Item", "Page", "Row", "RunReport", "Settled",
     "Status", "add", "cancel", "check_same", "count", "create", "delete", "edit", "estimate", "export", "fetch", "find",
-    "get", "import_results", "item", "items", "resolve", "retry", "run", "shards", "status", "status_of", "stored",
-    "stream_items", "submit", "trial",
+    "get", "import_results", "item", "items", "record", "resolve", "retry", "run", "shards", "status", "status_of",
+    "stored", "stream_items", "submit", "trial",
 ]  # fmt: skip
 
 
@@ -201,24 +203,30 @@ def run(
     try:
         claiming.take_over(found, mine=alone)
         if found.on_unknown == "resend":
-            _move(found, "unknown", "todo", _any("error_kind", LOST))
+            _move(found, "unknown", "todo", any_of("error_kind", LOST))
         planning.begin(found)
         ended = Run(get(found.uuid), on_item, on_interrupt, on_wait).go()
     finally:
         if alone:
             _active.discard(found.uuid)
         planning.close(found)
-    state = status_of(get(found.uuid))
+    return _report(found, ended)
+
+
+def _report(job: BatchJob, ended: Ended) -> RunReport:
+    """Return how a run ended, by where the job is now, and keep why it is paused."""
+    state = status_of(get(job.uuid))
+    away = state.counts["sent"]
+    reason = ended.reason or (AWAY.format(away) if away else None)
+    if reason is not None:
+        update_row(BatchJob, job.id, error=reason)
     if ended.interrupted:
         word = "interrupted"
-    elif ended.reason is not None or state.counts["todo"] or state.counts["sent"]:
+    elif reason is not None or state.counts["todo"]:
         word = "paused"
     else:
         word = "some_failed" if state.counts["failed"] or state.counts["unknown"] else "done"
-    reason = ended.reason or (AWAY.format(state.counts["sent"]) if state.counts["sent"] else None)
-    if reason is not None:
-        update_row(BatchJob, found.id, error=reason)
-    return RunReport(word, status_of(get(found.uuid)), ended.answered, reason, ended.error)
+    return RunReport(word, replace(state, error=reason or state.error), ended.answered, reason, ended.error)
 
 
 LOST = ("lost", "connection", "timeout")  # kinds of unknown items that a policy of resend takes up
@@ -246,7 +254,7 @@ def retry(job: str | BatchJob, *, kinds: Iterable[str] = (), keys: Iterable[str]
         raise InvalidInput(f'items that are "{status}" are not retried', hint="failed, cancelled or skipped")
     found = get(job)
     with database.atomic():
-        count = _move(found, status, "todo", _any("error_kind", kinds), _any("item_key", keys))
+        count = _move(found, status, "todo", any_of("error_kind", kinds), any_of("item_key", keys))
         if count or found.status == "cancelled":
             update_row(BatchJob, found.id, status="paused", ended_at=None)
     return count
@@ -262,7 +270,7 @@ def resolve(job: str | BatchJob, how: str, *, keys: Iterable[str] = ()) -> int:
     found = get(job)
     claiming.take_over(found)
     with database.atomic():
-        count = _move(found, "unknown", "todo" if how == "resend" else "skipped", _any("item_key", keys))
+        count = _move(found, "unknown", "todo" if how == "resend" else "skipped", any_of("item_key", keys))
         planning.close(found)
     return count
 
@@ -280,12 +288,6 @@ def cancel(job: str | BatchJob) -> int:
         if count or get(found.uuid).sent:
             update_row(BatchJob, found.id, status="cancelled", ended_at=now())
     return count
-
-
-def _any(column: str, values: Iterable[str]) -> tuple[str, list[str]]:
-    """Return the SQL condition that a column has one of these values; of none that it may have any."""
-    chosen = [door.text(value, column) for value in door.words(values)]
-    return (f"{column} IN ({', '.join('?' * len(chosen))})", chosen) if chosen else ("1", [])
 
 
 def _move(job: BatchJob, before: str, after: str, *conditions: tuple[str, list[str]]) -> int:

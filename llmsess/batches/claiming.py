@@ -34,18 +34,24 @@ class Item:
     reply: Message | None = None
 
 
-_CLAIM = """
+COLUMNS = "id, item_key, position, input, attempts, session_id, result_id"  # that `item_of()` reads
+_CLAIM = f"""
     UPDATE batch_items SET status = 'claimed', lease_owner = ?, lease_expires_at = ? WHERE id IN (
         SELECT id FROM batch_items WHERE job_id = ? AND status = 'todo' ORDER BY position LIMIT ?
-    ) RETURNING id, item_key, position, input, attempts, session_id, result_id
+    ) RETURNING {COLUMNS}
 """
+
+
+def item_of(row: Sequence[Any]) -> Item:
+    """Return the item of a row that begins with COLUMNS."""
+    return Item(row[0], row[1], row[2], json.loads(row[3] or "{}"), *row[4:7])
 
 
 def claim(job_id: int, count: int) -> list[Item]:
     """Claim the next items of a job and return them, inside a transaction."""
     values = (owners.me(), time_text(owners.lease()), job_id, count)
     rows = sorted(database.execute_sql(_CLAIM, values).fetchall(), key=lambda row: row[2])
-    return [Item(row[0], row[1], row[2], json.loads(row[3] or "{}"), row[4], row[5], row[6]) for row in rows]
+    return [item_of(row) for row in rows]
 
 
 def claimed(job_id: int) -> set[int]:
@@ -143,16 +149,7 @@ def lose(on_unknown: str, item_id: int, *, answered: bool = False) -> None:
     )
 
 
-def is_held(job_id: int) -> bool:
-    """Return whether any process holds an item of a job."""
-    sql = "SELECT 1 FROM batch_items WHERE job_id = ? AND status IN ('claimed', 'sent') AND lease_owner IS NOT NULL"
-    return database.execute_sql(f"{sql} LIMIT 1", (job_id,)).fetchone() is not None
-
-
-def held_by_others(job_id: int) -> bool:
-    """Return whether other processes hold items of a job."""
-    sql = (
-        "SELECT 1 FROM batch_items WHERE job_id = ? AND status IN ('claimed', 'sent') AND lease_owner IS NOT NULL "
-        "AND lease_owner <> ? LIMIT 1"
-    )
-    return database.execute_sql(sql, (job_id, owners.me())).fetchone() is not None
+def is_held(job_id: int, *, besides: str = "") -> bool:
+    """Return whether any process, or any but that owner, holds an item of a job."""
+    sql = "SELECT 1 FROM batch_items WHERE job_id = ? AND status IN ('claimed', 'sent') AND lease_owner <> ? LIMIT 1"
+    return database.execute_sql(sql, (job_id, besides)).fetchone() is not None  # NULL is no other either

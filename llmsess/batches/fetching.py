@@ -6,18 +6,17 @@ it was not processed, unknown where it may have been.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import islice
 
 from llmsess import crashpoints
-from llmsess.batches import planning, remote, resultlines, storing
-from llmsess.batches.claiming import Item
+from llmsess.batches import claiming, planning, remote, resultlines, storing
 from llmsess.batches.forming import Former
 from llmsess.batches.importing import formed as formed_for
-from llmsess.batches.limiting import Need, Purse
-from llmsess.batches.remote import ERROR_CHARACTERS, opened, owner_of, reserved_by
+from llmsess.batches.limiting import Need, open_purse
+from llmsess.batches.remote import opened, owner_of, reserved_by
 from llmsess.batches.resultlines import Result
+from llmsess.batches.storing import ERROR_CHARACTERS
 from llmsess.batches.viewing import get
 from llmsess.db import database
 from llmsess.errors import Conflict
@@ -54,12 +53,12 @@ def fetch(job: str | BatchJob) -> Fetched:
     if not remote.shards(found):
         raise Conflict(f'nothing of the batch "{found.name}" was submitted', hint=f"llmsess batch submit {found.name}")
     remote.recover(found)
-    former, came = Former(found, keyless=False), Fetched()
-    shards = list(BatchShard.select().where((BatchShard.job == found.id) & (BatchShard.status << ("created", "ended"))))
-    came.waiting += BatchShard.select().where((BatchShard.job == found.id) & (BatchShard.status == "planned")).count()
-    if shards:
+    former, shards = Former(found), remote.shards(found)
+    came = Fetched(waiting=sum(shard.status == "planned" for shard in shards))
+    out = [shard for shard in shards if shard.status in ("created", "ended")]
+    if out:
         with opened(former, found) as service:
-            for shard in shards:
+            for shard in out:
                 _fetch(found, former, shard, service, came)
     planning.close(found)
     return came
@@ -72,11 +71,11 @@ def _fetch(job: BatchJob, former: Former, shard: BatchShard, service: BatchServi
         came.waiting += 1
         return
     update_row(BatchShard, shard.id, status="ended", ended_at=shard.ended_at or now())
-    lines, read, stored = service.stream_results(shard.remote_id or ""), 0, 0
+    lines, read = service.stream_results(shard.remote_id or ""), 0
     while some := list(islice(lines, STORED_AT_ONCE)):
         results = [resultlines.read(line) for line in some if isinstance(line, dict)]
         read += len(results)
-        stored += _store(job, former, shard, results, came)
+        _store(job, former, shard, results, came)
         crashpoints.reach("batch.fetching")
     _finish(job, shard, work, came)
     if work.total is not None and work.total != read and work.status in ("completed", "ended"):
@@ -85,8 +84,8 @@ def _fetch(job: BatchJob, former: Former, shard: BatchShard, service: BatchServi
     came.ended += 1
 
 
-_ITEM = """
-    SELECT id, item_key, position, input, attempts, session_id, result_id FROM batch_items
+_ITEM = f"""
+    SELECT {claiming.COLUMNS} FROM batch_items
     WHERE job_id = ? AND position = ? AND shard_id = ? AND status = 'sent'
 """
 _CALL = """
@@ -95,11 +94,10 @@ _CALL = """
 """
 
 
-def _store(job: BatchJob, former: Former, shard: BatchShard, results: list[Result], came: Fetched) -> int:
-    """Store some results in one transaction; those that are stored already change nothing. Return how many were new."""
-    purse, start, count = Purse(job.id), services.mark(shard.uuid), 0
-    with database.atomic():
-        purse.read()
+def _store(job: BatchJob, former: Former, shard: BatchShard, results: list[Result], came: Fetched) -> None:
+    """Store some results in one transaction; those that are stored already change nothing."""
+    start = services.mark(shard.uuid)
+    with open_purse(job.id) as purse:
         for result in results:
             place = result.key.removeprefix(start)
             if place == result.key or not place.isdecimal():
@@ -107,14 +105,14 @@ def _store(job: BatchJob, former: Former, shard: BatchShard, results: list[Resul
             row = database.execute_sql(_ITEM, (job.id, int(place), shard.id)).fetchone()
             if row is None:
                 continue
-            item = Item(row[0], row[1], row[2], json.loads(row[3] or "{}"), row[4], row[5], row[6])
+            item = claiming.item_of(row)
             formed = formed_for(former, item, result)
             call = database.execute_sql(_CALL, (formed.request.sha256(), owner_of(shard.id))).fetchone()
             reserved = Need(call[1] or 0, 0, call[2]) if call else Need(0, 0, 0)
             if result.reply is not None:
-                settled = storing.record_result(job, item, formed, result.reply, purse, reserved)
-                came.answered += settled.status == "done"
-                came.failed += settled.status != "done"
+                status = storing.record_result(job, item, formed, result.reply, purse, reserved)
+                came.answered += status == "done"
+                came.failed += status != "done"
             else:
                 purse.release(reserved)
                 storing.settle_elsewhere(item, "failed", result.error, result.kind)
@@ -123,9 +121,6 @@ def _store(job: BatchJob, former: Former, shard: BatchShard, results: list[Resul
                 ended = {"outcome": "ok" if result.reply else "error", "ended_at": now(), "error_kind": result.kind,
                          "http_status": result.http_status, "provider_request_id": result.request_id}  # fmt: skip
                 update_row(Call, call[0], message_id=item.result_id if result.reply else None, **ended)
-            count += 1
-        purse.write()
-    return count
 
 
 _LEFT = """
@@ -138,12 +133,9 @@ def _finish(job: BatchJob, shard: BatchShard, work: Work, came: Fetched) -> None
     kind = {"expired": "expired", "cancelled": "cancelled", "failed": "bad_request"}.get(work.status)
     why = work.error or f"the service has no result of it ({work.status})"
     status = "unknown" if kind is None else "failed"
-    purse = Purse(job.id)
-    with database.atomic():
-        purse.read()
+    with open_purse(job.id) as purse:
         if kind is not None:  # what the service gave up is not billed
             purse.release(reserved_by(shard.id))
-        purse.write()
         values = (status, one_line(why, ERROR_CHARACTERS), kind or "missing", shard.id)
         left = int(database.execute_sql(_LEFT, values).rowcount)
         database.execute_sql(

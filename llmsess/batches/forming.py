@@ -195,7 +195,7 @@ class Former:
         if own not in self.routes:
             chosen: Any = self.model or own or (self.template and self.template.model)
             chosen = chosen or routing.choose_model(None, Options())
-            self.routes[own] = routing.keyless_route(chosen) if self.keyless else routing.route(chosen)
+            self.routes[own] = routing.route(chosen, keyed=not self.keyless)
         return self.routes[own]
 
     @staticmethod

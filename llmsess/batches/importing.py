@@ -6,17 +6,17 @@ results answer. What is answered already is left alone, so that the same file ag
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from llmsess import crashpoints, door
-from llmsess.batches import planning, resultlines, storing
+from llmsess.batches import claiming, planning, resultlines, storing
 from llmsess.batches.claiming import Item
 from llmsess.batches.forming import Formed, Former
 from llmsess.batches.inputs import Row, read
-from llmsess.batches.limiting import Need, Purse
+from llmsess.batches.limiting import Need, Purse, open_purse
 from llmsess.batches.resultlines import Result
 from llmsess.batches.viewing import get
 from llmsess.db import database
@@ -60,19 +60,15 @@ def import_results(name: str, paths: Sequence[str]) -> Imported:
     former, results = Former(job, keyless=True), _results(paths, found)
     alone = database.execute_sql(_ASKED, (job.id,)).fetchone() is None  # results make the items
     while some := list(islice(results, ENTERED_AT_ONCE)):
-        with database.atomic():
-            purse = Purse(job.id)
-            purse.read()
+        with open_purse(job.id) as purse:
             for result in some:
                 _enter(former, result, found, purse, alone=alone)
-            purse.write()
             crashpoints.reach("batch.importing")
+    planning.close(job)
     found.job = get(job.uuid)
     if blank and not found.job.total_items:
         job.delete_instance()
         raise InvalidInput(_nothing(found), hint="result files of OpenAI's or Anthropic's batch service")
-    planning.close(job)
-    found.job = get(job.uuid)
     return found
 
 
@@ -113,8 +109,8 @@ def _results(paths: Sequence[str], found: Imported) -> Iterator[Result]:
                 yield resultlines.read(row.value)
 
 
-_ITEM = """
-    SELECT id, item_key, position, input, attempts, session_id, result_id, status FROM batch_items
+_ITEM = f"""
+    SELECT {claiming.COLUMNS}, status FROM batch_items
     WHERE job_id = ? AND item_key = ?
 """
 _NEW = """
@@ -135,7 +131,7 @@ def _enter(former: Former, result: Result, found: Imported, purse: Purse, *, alo
     if row[7] not in ("todo", "failed", "unknown", "cancelled", "skipped"):
         found.known += 1
         return
-    item = Item(row[0], row[1], row[2], json.loads(row[3] or "{}"), row[4], row[5], row[6])
+    item = claiming.item_of(row)
     if result.reply is None and (result.status != "failed" or (row[7] == "unknown" and result.http_status is None)):
         found.known += 1  # it says nothing of how a request ended
         if row[7] == "todo" and result.status in ("unknown", "skipped"):
@@ -152,9 +148,7 @@ def _enter(former: Former, result: Result, found: Imported, purse: Purse, *, alo
 
 def formed(former: Former, item: Item, result: Result) -> Formed:
     """Return the request that a result answers, or, where its input does not say, only the model."""
-    if item.row:
-        try:
+    with contextlib.suppress(LlmsessError):  # it ran elsewhere: its answer is kept, whatever we would say of it
+        if item.row:
             return former.form(item.row)
-        except LlmsessError:  # it ran elsewhere: what it answered is kept, whatever we would say of it
-            pass
     return former.blank(result.model)

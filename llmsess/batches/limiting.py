@@ -9,8 +9,9 @@ reservations are bounds: exact input and `max_tokens` are, an estimate and a mod
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,12 +46,16 @@ class Need:
         return self.input_tokens + self.output_tokens
 
 
-def need(way: Route, request: Request, longest: int = 0) -> Need:
-    """Return what a request is reserved; `longest` is the most output tokens that an answer of the job had."""
+def need(way: Route, request: Request, longest: int = 0, share: float = 1) -> Need:
+    """Return what a request is reserved; `longest` is the most output tokens that an answer of the job had.
+
+    `share` is the part of the model's price that it costs.
+    """
     given = input_tokens(way, request)
     most = way.provider.most_output_tokens(request)
     taken = max(OUTPUT_TOKENS, longest) if most is None else most
-    return Need(given, taken, prices.price(way.model, Usage(given, output_tokens=taken)).cost, most is not None)
+    price = prices.price(way.model, Usage(given, output_tokens=taken), share=share)
+    return Need(given, taken, price.cost, most is not None)
 
 
 def input_tokens(way: Route, request: Request) -> int:
@@ -182,18 +187,16 @@ class Purse:
     def settle(self, reserved: Need, usage: Usage, cost: int | None) -> None:
         """Replace a reservation by what an answer came to; of a figure that is unknown the reservation stays."""
         row = self.row
-        known = usage.input_tokens is not None and usage.output_tokens is not None
-        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        if known:
-            row["reserved_tokens"] -= reserved.tokens
-            row["spent_tokens"] += tokens
         if cost is None:
             row["unpriced"] += 1
         else:
             row["reserved_cost"] -= reserved.cost or 0
             row["spent_cost"] += cost
-        if not known:
+        if usage.input_tokens is None or usage.output_tokens is None:
             return
+        tokens = usage.input_tokens + usage.output_tokens
+        row["reserved_tokens"] -= reserved.tokens
+        row["spent_tokens"] += tokens
         if row["tpm"] is not None and row["tokens_free_at"] is not None:
             change = min(tokens, row["tpm"]) - min(reserved.tokens, row["tpm"])
             row["tokens_free_at"] += round(change * rate(row["tpm"])[0])
@@ -202,6 +205,16 @@ class Purse:
         """Let no request of the job leave for so long, as a server has asked."""
         until = self.now() + round(min(seconds, LONGEST_PAUSE_S) * SECOND)
         self.row["paused_until"] = max(self.row["paused_until"] or 0, until)
+
+
+@contextlib.contextmanager
+def open_purse(job_id: int) -> Iterator[Purse]:
+    """Run a block in a write transaction with a job's purse, read before it and written after it."""
+    purse = Purse(job_id)
+    with database.atomic():
+        purse.read()
+        yield purse
+        purse.write()
 
 
 def rate(limit: int) -> tuple[float, int]:

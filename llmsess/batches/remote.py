@@ -18,7 +18,7 @@ from llmsess import crashpoints, owners, prices
 from llmsess.batches import claiming, planning, storing
 from llmsess.batches.claiming import Item
 from llmsess.batches.forming import Formed, Former
-from llmsess.batches.limiting import Need, Purse, need
+from llmsess.batches.limiting import Need, need, open_purse
 from llmsess.batches.viewing import get
 from llmsess.db import database
 from llmsess.errors import InvalidInput, LlmsessError, MissingKey, ProviderError
@@ -29,7 +29,6 @@ from llmsess.rows import insert_row, update_row
 from llmsess.texts import one_line
 
 GATHERED_AT_ONCE = 500
-ERROR_CHARACTERS = 500
 
 
 # Submitting
@@ -140,9 +139,8 @@ def _enter(
     broken: list[tuple[Item, LlmsessError]],
 ) -> tuple[int, bool]:  # fmt: skip
     """Write ahead that items go with a shard; return how many, and whether the budget let no more."""
-    purse, gone, reused = Purse(job.id), {item.id for item, _ in broken}, 0
-    with database.atomic():
-        purse.read()
+    gone, reused = {item.id for item, _ in broken}, 0
+    with open_purse(job.id) as purse:
         for item, error in broken:
             storing.fail(item, str(error), "input")
         for item, formed in ready:
@@ -153,7 +151,7 @@ def _enter(
                 gone.add(item.id)
                 reused += 1
                 continue
-            most = half(need(formed.way, formed.request))
+            most = need(formed.way, formed.request, share=prices.BATCH_SHARE)
             if purse.over_budget(most) is not None:
                 break
             purse.reserve(most, paced=False)
@@ -165,7 +163,6 @@ def _enter(
             gone.add(item.id)
         left = [item for item in items if item.id not in gone]
         claiming.release(left)
-        purse.write()
     return len(gone) - len(broken) - reused, bool(left)
 
 
@@ -173,14 +170,6 @@ _GO = """
     UPDATE batch_items SET status = 'sent', attempts = attempts + 1, shard_id = ?, lease_owner = NULL,
     lease_expires_at = NULL, error = NULL, error_kind = NULL WHERE id = ?
 """
-
-
-def half(most: Need) -> Need:
-    """Return a need at the price of a batch service."""
-    return Need(most.input_tokens, most.output_tokens, None if most.cost is None else round(most.cost * SHARE))
-
-
-SHARE = prices.BATCH_SHARE
 
 
 def owner_of(shard_id: int) -> str:
@@ -213,7 +202,7 @@ def _hand_over(job: BatchJob, former: Former, shard_id: int, service: BatchServi
             remote_id = service.submit(file, shard.uuid, shard.remote_file, uploaded)
         except ProviderError as error:
             if error.billed:
-                update_row(BatchShard, shard_id, owner=None, error=one_line(error.message, ERROR_CHARACTERS))
+                update_row(BatchShard, shard_id, owner=None, error=one_line(error.message, storing.ERROR_CHARACTERS))
             else:
                 _dissolve(job, shard)
             raise
@@ -230,8 +219,8 @@ def key_of(shard: BatchShard, item: Item) -> str:
     return f"{services.mark(shard.uuid)}{item.position}"
 
 
-_ITEMS = """
-    SELECT id, item_key, position, input, attempts, session_id, result_id FROM batch_items
+_ITEMS = f"""
+    SELECT {claiming.COLUMNS} FROM batch_items
     WHERE shard_id = ? AND status = 'sent' AND position > ? ORDER BY position LIMIT ?
 """
 
@@ -241,7 +230,7 @@ def _items(former: Former, shard_id: int) -> Iterator[tuple[Item, Formed]]:
     after = -1
     while rows := database.execute_sql(_ITEMS, (shard_id, after, GATHERED_AT_ONCE)).fetchall():
         for row in rows:
-            item = Item(row[0], row[1], row[2], json.loads(row[3] or "{}"), row[4], row[5], row[6])
+            item = claiming.item_of(row)
             yield item, former.form(item.row)
         after = rows[-1][2]
 
@@ -256,10 +245,8 @@ def reserved_by(shard_id: int) -> Need:
 
 def _dissolve(job: BatchJob, shard: BatchShard) -> None:
     """Take a shard back that the service never had: its items are to do, its calls cost nothing."""
-    purse = Purse(job.id)
-    with database.atomic():
-        purse.read()
-        owner = owner_of(shard.id)
+    owner = owner_of(shard.id)
+    with open_purse(job.id) as purse:
         purse.release(reserved_by(shard.id))
         database.execute_sql(
             "UPDATE calls SET outcome = 'cancelled', ended_at = ? WHERE owner = ? AND outcome = 'sent'",
@@ -269,7 +256,6 @@ def _dissolve(job: BatchJob, shard: BatchShard) -> None:
             "UPDATE batch_items SET status = 'todo', shard_id = NULL WHERE shard_id = ? AND status = 'sent'",
             (shard.id,),
         )
-        purse.write()
         BatchShard.delete().where(BatchShard.id == shard.id).execute()
 
 
@@ -278,10 +264,9 @@ def _dissolve(job: BatchJob, shard: BatchShard) -> None:
 
 def recover(job: BatchJob) -> None:
     """Settle what became of shards whose process is gone before it knew: adopt, submit again, dissolve, or wait."""
-    shards = list(
-        BatchShard.select().where((BatchShard.job == job.id) & (BatchShard.status << ("planning", "planned")))
-    )
-    for shard in shards:
+    for shard in shards(job):
+        if shard.status not in ("planning", "planned"):
+            continue
         if shard.owner is not None and shard.owner != owners.me() and not owners.is_gone(shard.owner, None):
             continue
         if shard.status == "planning":

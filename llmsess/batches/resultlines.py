@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmsess import providers
+from llmsess.batches.storing import ERROR_CHARACTERS
 from llmsess.batches.viewing import Item
 from llmsess.errors import ProviderError
 from llmsess.importers.reading import mapping, text_or_none
@@ -18,7 +19,6 @@ from llmsess.providers import Reply
 from llmsess.providers.sdk import KINDS
 from llmsess.texts import clean, one_line
 
-ERROR_CHARACTERS = 500
 UNSETTLED = ("todo", "claimed", "sent", "unknown", "skipped", "deleted")  # our own words for items without an end
 ENDED = {"expired": "the service had no time for it", "canceled": "cancelled at the service",
          "batch_expired": "the service had no time for it", "batch_cancelled": "cancelled at the service"}  # fmt: skip

@@ -55,11 +55,16 @@ def has_answer(item: Item) -> bool:
 
 
 def record(item: Item) -> dict[str, Any]:
-    """Return an item as the lines of an export have it."""
-    named = {"session_id": "session", "message_id": "message"}
-    fields = {name: getattr(item, named.get(name, name)) for name in FIELDS if name != "cost_usd"}
+    """Return an item as `batch show --json` and the lines of an export have it."""
     cost = usd(item.cost)
-    return fields | {"cost_usd": None if cost is None else format(cost.normalize(), "f"), "input": item.input}
+    return {
+        "key": item.key, "position": item.position, "status": item.status, "attempts": item.attempts,
+        "input": item.input, "content": item.content, "error": item.error, "error_kind": item.error_kind,
+        "session_id": item.session, "message_id": item.message, "model": item.model,
+        "input_tokens": item.input_tokens, "output_tokens": item.output_tokens,
+        "cost_usd": None if cost is None else format(cost.normalize(), "f"), "latency_ms": item.latency_ms,
+        "finish_reason": item.finish_reason,
+    }  # fmt: skip
 
 
 def _jsonl(job: BatchJob, out: IO[str], errors: IO[str]) -> Callable[[Item], object]:

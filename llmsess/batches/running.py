@@ -124,14 +124,15 @@ class Run:
         answers = self.workers.come(self.pause_s())
         if self.interrupts > 1:
             self.stopped = ("interrupted", None)
-            return self.give_up(answers)
-        if self.interrupts and self.on_interrupt is not None:
+        elif self.interrupts and self.on_interrupt is not None:
             told, self.on_interrupt = self.on_interrupt, None
             self.call(told, len(self.flying))
         try:
             settled, claimed = self.take_in(answers)
         except TROUBLES as error:
             raise storing.kept_aside(answers, error) from error
+        if self.interrupts > 1:
+            return False
         for one in self.write_ahead(settled):
             self.workers.send(one, len(self.flying))
         self.tell_wait()
@@ -342,12 +343,7 @@ class Run:
         self.purse.read()
         if self.purse.row.get("todo"):
             return True
-        return claiming.take_over(self.job) > 0 or claiming.held_by_others(self.job.id)
-
-    def give_up(self, answers: list[Answer]) -> bool:
-        """Settle what has come, and leave the rest as unknown."""
-        self.take_in(answers)
-        return False
+        return claiming.take_over(self.job) > 0 or claiming.is_held(self.job.id, besides=owners.me())
 
     def end(self) -> None:
         """Let go of what is held: claimed items are free, and the answers of what is on its way are lost."""

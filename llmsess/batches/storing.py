@@ -293,8 +293,8 @@ def kept_aside(answers: Sequence[Answer], trouble: Exception) -> Exception:
 # What ran elsewhere
 
 
-def record_result(job: BatchJob, item: Item, formed: Formed, reply: Reply, purse: Purse, need: Need) -> Settled:
-    """Write the reply to an item that a batch service answered, at its price, with what was said before it."""
+def record_result(job: BatchJob, item: Item, formed: Formed, reply: Reply, purse: Purse, need: Need) -> str:
+    """Write the reply of a batch service, at its price, with what was said before it; return the item's status."""
     moment = now()
     end, fields = _end(job, item, formed), reply_fields(reply, formed.way.model, moment, prices.BATCH_SHARE)
     stored_reply = end.enter("assistant", fields | {"model_id": formed.way.model.id, "created_at": moment})
@@ -303,16 +303,13 @@ def record_result(job: BatchJob, item: Item, formed: Formed, reply: Reply, purse
     purse.settle(need, _usage(reply), fields["cost"])
     problem = misfit(formed, reply)
     status, kind = ("done", None) if problem is None else ("failed", "schema")
-    settle_elsewhere(item, status, problem, kind, (end.session_id, stored_reply.id))
-    return Settled(item.key, item.position, status, problem, kind, fields["cost"], item.session_id)
+    settle_elsewhere(item, status, problem, kind)
+    return status
 
 
-def settle_elsewhere(
-    item: Item, status: str, why: str | None, kind: str | None, places: tuple[int, int] | None = None
-) -> None:
-    """Write what became of an item that no process holds; `places` are its session and its reply."""
-    session_id, result_id = places or (item.session_id, item.result_id)
-    values = (status, why and clean(why), kind, session_id, result_id, item.id)
+def settle_elsewhere(item: Item, status: str, why: str | None = None, kind: str | None = None) -> None:
+    """Write what became of an item for which no request is on its way, with its session and its reply."""
+    values = (status, why and clean(why), kind, item.session_id, item.result_id, item.id)
     database.execute_sql(_ELSEWHERE, values)
 
 
@@ -345,9 +342,6 @@ def reuse(job: BatchJob, item: Item, formed: Formed, reply_id: int) -> Settled:
         job, item, formed, head_id=reply_id, parent_session_id=reply.session_id, relation="fork",
         title=one_line(str(formed.request.turns[-1].content), 80) or None,
     )  # fmt: skip
-    sql = (
-        "UPDATE batch_items SET status = 'done', session_id = ?, result_id = ?, error = NULL, error_kind = NULL, "
-        "lease_owner = NULL, lease_expires_at = NULL WHERE id = ?"
-    )
-    database.execute_sql(sql, (item.session_id, reply_id, item.id))
+    item.result_id = reply_id
+    settle_elsewhere(item, "done")
     return Settled(item.key, item.position, "done", cost=0, session_id=item.session_id)

@@ -1,6 +1,7 @@
 """What becomes of an item after an error: sent again, after how long, or not; failed, unknown, or the end of the run.
 
-fatal       auth, quota, not_found, no server at all: every item would meet it; the job stops, the item is to do
+fatal       auth, quota, not_found (of a job's own model), no server: every item would meet it; the job stops, the
+            item is to do
 refused     429, 503, 529, no connection: costs nothing, sent again under both policies
 ambiguous   500, 502, 504, an answer cut short, a connection lost, a time-out: perhaps billed, sent again where the
             job says resend; else `unknown` where no answer came, `failed` where one did

@@ -113,11 +113,15 @@ def stream_items(
     if status is not None:
         wheres += " AND i.status = ?"
         values.append(_state(status, "status of an item"))
-    chosen = list(door.words(kinds))
-    if chosen:
-        wheres += f" AND i.error_kind IN ({', '.join('?' * len(chosen))})"
-        values += chosen
+    condition, chosen = any_of("i.error_kind", kinds)
+    wheres, values = f"{wheres} AND {condition}", [*values, *chosen]
     return _stream(found.id, _ITEMS.format(wheres=wheres), values, after)
+
+
+def any_of(column: str, values: Iterable[str]) -> tuple[str, list[str]]:
+    """Return the SQL condition that a column has one of these values, of none that it may have any, and the values."""
+    chosen = [door.text(value, column) for value in door.words(values)]
+    return (f"{column} IN ({', '.join('?' * len(chosen))})", chosen) if chosen else ("1", [])
 
 
 def _stream(job_id: int, sql: str, values: list[Any], after: int) -> Iterator[Item]:

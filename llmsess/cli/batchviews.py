@@ -95,17 +95,6 @@ def show_jobs(states: Sequence[Status], format: str | None) -> None:
 # Items
 
 
-def item_json(item: Item) -> Row:
-    """Return an item as `batch show` and the export have it."""
-    return {
-        "key": item.key, "position": item.position, "status": item.status, "attempts": item.attempts,
-        "input": item.input, "content": item.content, "error": item.error, "error_kind": item.error_kind,
-        "session_id": item.session, "message_id": item.message, "model": item.model,
-        "input_tokens": item.input_tokens, "output_tokens": item.output_tokens,
-        "cost_usd": output.cost_usd(item.cost, 0), "latency_ms": item.latency_ms, "finish_reason": item.finish_reason,
-    }  # fmt: skip
-
-
 def _item_line(row: Row) -> Row:
     failed = f"{row['error_kind']}: {row['error']}" if row["error"] else ""
     return {
@@ -140,7 +129,7 @@ def _said(row: dict[str, Any]) -> str:
 
 def show_items(state: Status, items: Sequence[Item], format: str | None) -> None:
     """Show items of a batch."""
-    rows = [item_json(item) for item in items]
+    rows = [batches.record(item) for item in items]
     if format == "json":
         output.show_json(status_json(state) | {"items": rows})
     else:
@@ -150,9 +139,9 @@ def show_items(state: Status, items: Sequence[Item], format: str | None) -> None
 def show_item(item: Item, format: str | None) -> None:
     """Show one item, with its whole answer."""
     if format is not None:
-        output.show_fields(item_json(item), format)
+        output.show_fields(batches.record(item), format)
         return
-    output.show_fields({name: value for name, value in item_json(item).items() if name != "content"}, None)
+    output.show_fields({name: value for name, value in batches.record(item).items() if name != "content"}, None)
     if item.content is not None:
         output.out()
         output.show_text(item.content)

@@ -94,6 +94,14 @@ class Reply:
     http_status: int | None = None
 
 
+NEVER_BILLED = (503, 529)  # of a server's own errors: it did not begin
+
+
+def may_be_billed(status: int) -> bool:
+    """Return whether a request that was answered with that status may be charged all the same."""
+    return status >= 500 and status not in NEVER_BILLED
+
+
 class Provider(ABC):
     """One back end. `key_env` names the environment variable of its key, None where it needs none.
 

@@ -26,12 +26,11 @@ from typing import Any
 
 from llmsess.errors import InvalidInput, ProviderError
 from llmsess.models import MAX_COST_USD, TOKEN_FIELDS, token_count
-from llmsess.providers.base import Delta, Provider, Reply, Request
+from llmsess.providers.base import Delta, Provider, Reply, Request, may_be_billed
 from llmsess.providers.echo import count_words
 from llmsess.settings import expanded
 
 MAX_DELAY_S = 3_600
-NEVER_BILLED = (503, 529)  # of a server's own errors: it did not begin
 
 
 class Scripted(Provider):
@@ -47,7 +46,7 @@ class Scripted(Provider):
         error = answer.get("error")
         content, reasoning = answer.get("content", ""), answer.get("reasoning")
         if error is not None and "after_words" not in error:
-            raise failure(error, billed=error.get("status", 0) >= 500 and error["status"] not in NEVER_BILLED)
+            raise failure(error, billed=may_be_billed(error.get("status", 0)))
         if request.stream:
             if reasoning:
                 yield Delta(reasoning=reasoning)

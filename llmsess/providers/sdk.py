@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from llmsess.errors import InvalidInput, MissingExtra, ProviderError
 from llmsess.providers import wire
-from llmsess.providers.base import Delta, Provider, Reply, Request, Turn
+from llmsess.providers.base import Delta, Provider, Reply, Request, Turn, may_be_billed
 from llmsess.providers.building import Building
 from llmsess.texts import clean
 
@@ -34,7 +34,6 @@ CONNECT_S = 10.0  # a server that takes longer to take a connection is not there
 KINDS = {400: "bad_request", 401: "auth", 402: "quota", 403: "auth", 404: "not_found", 408: "timeout",
          413: "context_length", 422: "bad_request", 429: "rate_limit", 503: "overloaded", 504: "timeout",
          529: "overloaded"}  # fmt: skip
-NEVER_BILLED = (503, 529)  # of the server's own errors: it did not begin
 
 
 @dataclass
@@ -249,7 +248,7 @@ class SdkProvider(Provider):
             error_kind=kind,
             http_status=status,
             retry_after_s=waits,
-            billed=status >= 500 and status not in NEVER_BILLED,
+            billed=may_be_billed(status),
             request_id=headers.get(self.request_id_header),
             hint=_HINTS.get(kind) or (None if waits is None else f"try again in {math.ceil(waits)} s"),
         )

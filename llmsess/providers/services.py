@@ -85,6 +85,11 @@ def mark(uuid: str) -> str:
     return f"{uuid[:MARK_CHARACTERS]}-"
 
 
+def _counts(found: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many requests of a batch are in each of the service's states."""
+    return {key: count for key, count in (found.get("request_counts") or {}).items() if isinstance(count, int)}
+
+
 class OpenAIBatches(BatchService):
     max_requests, max_bytes = 50_000, 190 * 1024**2  # OpenAI's limits are 50,000 and 200 MB
     ENDPOINT = "/v1/chat/completions"
@@ -119,7 +124,7 @@ class OpenAIBatches(BatchService):
             found = self.client.batches.retrieve(remote_id).to_dict()
         errors = (found.get("errors") or {}).get("data") or []
         said = "; ".join(str(error.get("message")) for error in errors if isinstance(error, dict))
-        counts = {key: count for key, count in (found.get("request_counts") or {}).items() if isinstance(count, int)}
+        counts = _counts(found)
         status = str(found.get("status"))
         return Work(status in self.ENDED, status, counts, said or None, counts.get("total"))
 
@@ -133,7 +138,7 @@ class OpenAIBatches(BatchService):
     def _lines(self, file: str) -> Iterator[Any]:
         content = self.client.files.with_streaming_response.content
         with self.provider.guarded(answered=True), content(file) as response:
-            for line in wire.unbounded_lines(response.iter_bytes(), self.provider.name):
+            for line in wire.lines(response.iter_bytes(), self.provider.name, most_bytes=None):
                 if line.strip():
                     yield wire.parsed(line, self.provider.name)
 
@@ -175,7 +180,7 @@ class AnthropicBatches(BatchService):
     def look(self, remote_id: str) -> Work:
         with self.provider.guarded(answered=False):
             found = self.client.messages.batches.retrieve(remote_id).to_dict()
-        counts = {key: count for key, count in (found.get("request_counts") or {}).items() if isinstance(count, int)}
+        counts = _counts(found)
         status = str(found.get("processing_status"))
         return Work(status == "ended", status, counts, None, sum(counts.values()) or None)
 

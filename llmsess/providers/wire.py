@@ -22,14 +22,17 @@ def broken(name: str, what: str, **facts: Any) -> ProviderError:
     return ProviderError(f"{name} sent {what}", error_kind="bad_response", billed=True, **facts)
 
 
-def lines(chunks: Iterable[bytes], name: str) -> Iterator[str]:
-    """Yield the lines of a stream of UTF-8 bytes as they are complete. Raises ProviderError for an endless one."""
+def lines(chunks: Iterable[bytes], name: str, *, most_bytes: int | None = MAX_STREAM_BYTES) -> Iterator[str]:
+    """Yield the lines of a stream of UTF-8 bytes as they are complete. Raises ProviderError for an endless one.
+
+    The whole may have `most_bytes`, or, with None, as many as it likes; a line is bounded always.
+    """
     waiting: list[bytes] = []
     size = total = 0
     for chunk in chunks:
         total += len(chunk)
-        if total > MAX_STREAM_BYTES:
-            raise broken(name, f"an answer longer than {MAX_STREAM_BYTES // 1024**2} MiB")
+        if most_bytes is not None and total > most_bytes:
+            raise broken(name, f"an answer longer than {most_bytes // 1024**2} MiB")
         *ended, rest = chunk.split(b"\n")
         for piece in ended:
             yield b"".join([*waiting, piece]).decode(errors="replace").rstrip("\r")
@@ -40,18 +43,6 @@ def lines(chunks: Iterable[bytes], name: str) -> Iterator[str]:
             raise broken(name, f"a line longer than {MAX_LINE_BYTES // 1024**2} MiB")
     if size:
         yield b"".join(waiting).decode(errors="replace")
-
-
-def unbounded_lines(chunks: Iterable[bytes], name: str) -> Iterator[str]:
-    """Yield the lines of a stream that may be as long as it likes, each within bounds."""
-    waiting = b""
-    for chunk in chunks:
-        *ended, waiting = (waiting + chunk).split(b"\n")
-        yield from (piece.decode(errors="replace") for piece in ended)
-        if len(waiting) > MAX_LINE_BYTES:
-            raise broken(name, f"a line longer than {MAX_LINE_BYTES // 1024**2} MiB")
-    if waiting:
-        yield waiting.decode(errors="replace")
 
 
 def whole(chunks: Iterable[bytes], name: str) -> str:
