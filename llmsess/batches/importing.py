@@ -7,6 +7,7 @@ results answer. What is answered already is left alone, so that the same file ag
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -54,7 +55,7 @@ def import_results(name: str, paths: Sequence[str]) -> Imported:
     for path in paths:
         if not expanded(door.text(path, "a path")).is_file():
             raise InvalidInput(f"there is no file {path}")
-    requests = [row for row in _rows(paths) if row.value is not None and not resultlines.is_result(row.value)]
+    requests = (row for row in _rows(paths) if row.value is not None and not resultlines.is_result(row.value))
     job, made = _job(name, requests)
     found, blank = Imported(job, made), not job.total_items
     former, results = Former(job, keyless=True), _results(paths, found)
@@ -85,16 +86,18 @@ def _rows(paths: Sequence[str]) -> Iterator[Row]:
         yield from read(path, "jsonl")
 
 
-def _job(name: str, requests: list[Row]) -> tuple[BatchJob, int]:
+def _job(name: str, requests: Iterator[Row]) -> tuple[BatchJob, int]:
     """Return the job, made if new, and how many items the requests added to it."""
+    first = list(islice(requests, 1))  # they are read as they are entered, and may be none
+    rows = itertools.chain(first, requests)
     try:
         job = get(name)
     except NotFound:
-        if not requests:
+        if not first:
             return planning.blank(name), 0
-        job = planning.create(name, requests, fields={})
+        job = planning.create(name, rows, fields={})
         return job, job.total_items
-    return job, planning.add(job, requests).new if requests else 0
+    return job, planning.add(job, rows).new if first else 0
 
 
 def _results(paths: Sequence[str], found: Imported) -> Iterator[Result]:

@@ -222,14 +222,12 @@ class Run:
             if ready.item.id not in mine:  # cancelled, or taken over while this process was stopped
                 storing.close_reply(ready.item)
                 continue
-            found = storing.answered(ready.formed, ready.sha256) if self.job.use_cache else None
-            if self.job.use_cache and ready.sha256 in leaving:
-                found = ("sent", 0)
-            if found is not None and found[0] == "sent":
+            outcome, reply_id = self.equal(ready, leaving)
+            if outcome == "sent":
                 parked.append(ready)
                 continue
-            if found is not None:
-                settled.append(storing.reuse(self.job, ready.item, ready.formed, found[1]))
+            if outcome == "ok":
+                settled.append(storing.reuse(self.job, ready.item, ready.formed, reply_id))
                 continue
             if not ready.need.bounded and self.longest > ready.need.output_tokens:
                 ready.need = need(ready.formed.way, ready.formed.request, self.longest)
@@ -249,6 +247,12 @@ class Run:
         if self.held is not None and self.held.seconds is None and not self.flying:
             self.stopped = (self.held.reason, None)
         return sending
+
+    def equal(self, ready: Ready, leaving: set[str]) -> tuple[str, int]:
+        """Return ("ok", the reply) where the cache has the answer, ("sent", 0) while it is on its way, else ("", 0)."""
+        if not self.job.use_cache:
+            return "", 0
+        return ("sent", 0) if ready.sha256 in leaving else storing.answered(ready.formed, ready.sha256) or ("", 0)
 
     def probing(self, need: Need) -> Held | None:
         """Hold requests back under a budget while one is to show how long an answer is that nothing bounds."""
