@@ -43,6 +43,14 @@ POINTS = {
         "batch.submitted",  # the service has the batch, which is not recorded
         "batch.fetching",  # between two groups of results
     ),
+    "comparison": (
+        "comparison.entered",  # variants, cases and cells are committed, the batch is not made
+        "comparison.scheduled",  # the batch is made, the cells do not know their items
+        "comparison.asked",  # all is answered, nothing is scored
+        "comparison.scoring",  # inside the transaction that stores scores
+        "comparison.scored",  # it is committed
+        "comparison.voting",  # inside the transaction that stores judgements
+    ),
     "restore": (
         "restore.saved",  # inside the transaction, after the snapshot of where the session was
         "restore.moved",  # inside it, the head and the settings are the old ones again

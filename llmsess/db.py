@@ -30,7 +30,7 @@ from llmsess.settings import Settings
 
 log = logging.getLogger("llmsess")
 
-SCHEMA_VERSION = 5  # the number of the newest migration
+SCHEMA_VERSION = 6  # the number of the newest migration
 APPLICATION_ID = 0x6C6C6D73  # "llms"
 PAGE_SIZE_BYTES = 8192
 BUSY_TIMEOUT_S = 30

@@ -106,13 +106,18 @@ class ContextTooLong(InvalidInput):
         self.model, self.tokens, self.window, self.exact, self.fitting = model, tokens, window, exact, fitting
 
 
+def listed_by(thing: str) -> str:
+    """Return the command that finds a thing."""
+    ways = {"message": "llmsess search TEXT", "comparison": "llmsess compare list"}
+    return ways.get(thing, f"llmsess {thing} list")
+
+
 class NotFound(LlmsessError):
     kind = "not_found"
     exit_code = 3
 
     def __init__(self, thing: str, reference: str, *, near: str | None = None, hint: str | None = None) -> None:
-        found_by = "llmsess search TEXT" if thing == "message" else f"llmsess {thing} list"
-        super().__init__(f'no {thing} "{reference}"{_guess(near)}', hint=hint or found_by)
+        super().__init__(f'no {thing} "{reference}"{_guess(near)}', hint=hint or listed_by(thing))
         self.thing, self.reference = thing, reference
 
 

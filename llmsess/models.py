@@ -446,6 +446,7 @@ class BatchJob(Base):
     unknown = IntegerField(default=0)  # sent, the answer lost
     cancelled = IntegerField(default=0)  # by a person
     skipped = IntegerField(default=0)  # unknown ones that a person gave up
+    session_type = TextField(default="batch")  # of its sessions: batch, comparison, workflow
 
     class Meta:
         table_name = "batch_jobs"
@@ -512,11 +513,57 @@ class ComparisonGroup(Base):
     baseline = TextField(null=True)  # the variant the others are compared with; NULL: the first
     batch_job = ForeignKeyField(BatchJob, null=True, on_delete="SET NULL")  # that ran it; NULL: none
     batch_job_id: int | None
-    status = TextField(default="created")  # created, running, done, failed, cancelled
+    status = TextField(default="created")  # created, running, paused, done, failed, cancelled
     created_at = UtcDateTimeField(default=now)  # when the row was made
+    assertions = Json()  # that hold for every case, a list; NULL: none
+    repeats = IntegerField(default=1)  # of each case
+    judge = TextField(null=True)  # the model that judges, as provider/name; NULL: the default model
+    judge_job = ForeignKeyField(BatchJob, null=True, on_delete="SET NULL")  # that asks the judge; NULL: none yet
+    judge_job_id: int | None
+    cluster = TextField(null=True)  # the variable or metadata by which cases belong together; NULL: they do not
+    derived = Json()  # metrics that are formulas over others, a list of {name, value}; NULL: none
+    notes = Json()  # what of another tool's file is not honoured, a list of texts; NULL: nothing
+    lenient = BooleanField(default=False)  # a variable that a case lacks is empty, as promptfoo has it
 
     class Meta:
         table_name = "comparison_groups"
+        indexes = ((("created_at", "id"), False),)
+
+
+class ComparisonVariant(Base):
+    """One of the things that are compared."""
+
+    group = ForeignKeyField(ComparisonGroup, index=False, on_delete="CASCADE")  # of which test
+    group_id: int
+    position = IntegerField()  # order in the definition, from 0
+    name = TextField()  # unique in its group
+    model = TextField(null=True)  # provider/name; NULL: of linked sessions, not known
+    prompt = Json()  # a template, a text or a list of messages; NULL: the case is the prompt
+    system_prompt = TextField(null=True)  # a template; NULL: none
+    parameters = Json()  # request parameters, an object; NULL: none
+
+    class Meta:
+        table_name = "comparison_variants"
+        indexes = ((("group", "name"), True),)
+
+
+class ComparisonCase(Base):
+    """One thing that every variant is asked."""
+
+    group = ForeignKeyField(ComparisonGroup, index=False, on_delete="CASCADE")  # of which test
+    group_id: int
+    position = IntegerField()  # order in the definition, from 0
+    case_key = TextField()  # hash of what is asked
+    variables = Json()  # of the templates, an object; NULL: none
+    messages = Json()  # what is asked where the variant has no prompt, a list; NULL: the variant has one
+    assertions = Json()  # of its own, a list; NULL: none
+    description = TextField(null=True)  # a person's words; NULL: none
+    threshold = DoubleField(null=True)  # of the weighted mean, to pass; NULL: every assertion must
+    metadata = Json()  # a person's own facts, an object; NULL: none
+
+    class Meta:
+        table_name = "comparison_cases"
+        indexes = ((("group", "case_key"), True),)
 
 
 class ComparisonSession(Base):
@@ -529,6 +576,12 @@ class ComparisonSession(Base):
     variant = TextField()  # the variant's name
     case_key = TextField()  # hash of the case's content
     repeat = IntegerField(default=0)  # from 0
+    item = ForeignKeyField(BatchItem, null=True, on_delete="SET NULL")  # of the batch that asks; NULL: linked
+    item_id: int | None
+    message = ForeignKeyField(Message, null=True, on_delete="SET NULL")  # the answer; NULL: none yet, or deleted
+    message_id: int | None
+    score = DoubleField(null=True)  # weighted mean of its scores; NULL: not scored
+    passed = BooleanField(null=True)  # all that was to hold does; NULL: not scored, or some could not be run
 
     class Meta:
         table_name = "comparison_sessions"
@@ -542,11 +595,14 @@ class ComparisonResult(Base):
     comparison_session_id: int
     metric = TextField()  # the figure's name
     scorer = TextField()  # what measured it
-    score = DoubleField(null=True)  # NULL: not measurable
+    score = DoubleField(null=True)  # most from 0 to 1, more is better; NULL: not measurable
     passed = BooleanField(null=True)  # NULL: no threshold
     reason = TextField(null=True)  # the scorer's words; NULL: none
     error = TextField(null=True)  # why it could not be scored; NULL: it was
     evaluated_at = UtcDateTimeField(default=now)  # when
+    position = TextField(default="")  # which assertion of the case, from 0; those of a set as 2.0
+    outcome = TextField(default="scored")  # scored, error, not_run
+    weight = DoubleField(default=1)  # in the cell's mean; 0: told, not counted
 
     class Meta:
         table_name = "comparison_results"
@@ -570,6 +626,10 @@ class ComparisonVote(Base):
     swapped_pair = ForeignKeyField("self", null=True, on_delete="SET NULL")  # the same pair in the other order
     swapped_pair_id: int | None
     created_at = UtcDateTimeField(default=now)  # when
+    variant_a = TextField(null=True)  # whose answer session_a is; NULL: voted by an older llmsess
+    variant_b = TextField(null=True)  # likewise
+    repeat = IntegerField(default=0)  # which repeat of the case
+    reason = TextField(null=True)  # the voter's words; NULL: none
 
     class Meta:
         table_name = "comparison_votes"
@@ -773,6 +833,7 @@ class MessageIndex(FTS5Model):
 TABLES: tuple[type[Model], ...] = (
     Project, LanguageModel, ModelAlias, Template, Session, Setting, SessionTag, Message, Text, Blob, MessageBlob, Call,
     BatchJob, BatchShard, BatchItem,
-    ComparisonGroup, ComparisonSession, ComparisonResult, ComparisonVote, Workflow, WorkflowExecution, WorkflowStep,
+    ComparisonGroup, ComparisonVariant, ComparisonCase, ComparisonSession, ComparisonResult, ComparisonVote,
+    Workflow, WorkflowExecution, WorkflowStep,
     PerformanceMetric, SessionSnapshot, Annotation, ImportSource, ImportRecord,
 )  # fmt: skip

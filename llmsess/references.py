@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from peewee import Field, Model
 
 from llmsess.db import database
-from llmsess.errors import Ambiguous, InvalidInput, NotFound
+from llmsess.errors import Ambiguous, InvalidInput, NotFound, listed_by
 from llmsess.rows import readable
 from llmsess.texts import clean, one_line
 
@@ -44,7 +44,7 @@ def _resolved(
         raise InvalidInput(f"a reference to a {thing} is a text, not {kind}", hint="its uuid, its title, or @last")
     text = clean(reference).strip()
     if not text:
-        raise InvalidInput(f"an empty reference names no {thing}", hint=f"llmsess {thing} list")
+        raise InvalidInput(f"an empty reference names no {thing}", hint=listed_by(thing))
     query = model.select(*columns) if visible is None else model.select(*columns).where(visible)
     if text == "@last" and latest is not None:
         row = query.order_by(latest.desc(), _key(model).desc()).first()

@@ -33,7 +33,7 @@ def converter(field: Field) -> Converter | None:
     return None
 
 
-def insert_row(model: type[Model], **values: Any) -> int:
+def insert_row(model: type[Model], /, **values: Any) -> int:
     """Insert one row by a cached statement and return its id; fields not named get their defaults.
 
     Foreign keys are given as ids.
@@ -58,7 +58,7 @@ def _plan_insert(model: type[Model], names: tuple[str, ...]) -> tuple[str, list[
     return sql, [converter(field) for field in fields], [(f.default, converter(f) or _same) for f in rest]
 
 
-def update_row(model: type[Model], row_id: int, **values: Any) -> int:
+def update_row(model: type[Model], row_id: int, /, **values: Any) -> int:
     """Update the row of that id by a cached statement and return how many rows there were, 0 or 1."""
     sql, given = _update(model, values)
     return int(database.execute_sql(sql, [*given, row_id]).rowcount)

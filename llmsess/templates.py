@@ -16,14 +16,13 @@ What is done with the texts is in `sandbox`. `tools`, `functions` and `system_fr
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from peewee import IntegrityError
 
-from llmsess import door, request_parameters, sandbox, schemas
+from llmsess import definitions, door, request_parameters, sandbox, schemas
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput
 from llmsess.models import Template as Row
@@ -31,7 +30,7 @@ from llmsess.models import now
 from llmsess.references import resolve, same_row
 from llmsess.rows import update_row
 from llmsess.settings import expanded
-from llmsess.texts import one_line, too_deep
+from llmsess.texts import one_line
 
 MAX_DEFINITION_BYTES = 1024 * 1024
 _TEXTS, _LISTS = ("prompt", "system", "model", "name"), ("attachments", "fragments", "system_fragments", "tools")
@@ -69,39 +68,12 @@ class Filled:
 
 def parse(definition: str) -> Template:
     """Return a definition, read; raises InvalidInput, with the line where there is one, for what is none."""
-    import yaml
-
-    if len(definition.encode()) > MAX_DEFINITION_BYTES:
-        raise InvalidInput(f"a template is at most {MAX_DEFINITION_BYTES // 1024} KiB")
-    try:
-        value = yaml.load(definition, _plain_loader())
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        hint = "a text with colons or braces goes under prompt: |"
-        raise InvalidInput(f"the template is no YAML: {' '.join(str(error).split())}", hint=hint) from error
+    value = definitions.load(definition, "the template", aliases=False, max_bytes=MAX_DEFINITION_BYTES)
     if isinstance(value, str):
         value = {"prompt": value}
-    if not isinstance(value, dict) or not value or too_deep(definition, value):
+    if not isinstance(value, dict) or not value:
         raise InvalidInput("a template is a text, or a mapping with a prompt or a system prompt")
     return _template(door.json_object(value, "a template"))
-
-
-@functools.cache
-def _plain_loader() -> Any:
-    """Return a safe loader that refuses aliases: nine lines of them can stand for a billion values."""
-    import yaml
-
-    class Plain(yaml.SafeLoader):
-        yaml_implicit_resolvers = {  # noqa: RUF012  a date is a text, as JSON has it
-            first: [(tag, regex) for tag, regex in known if not tag.endswith(":timestamp")]
-            for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.events.AliasEvent):
-                raise yaml.YAMLError("an alias (*) is not for templates")
-            return super().compose_node(parent, index)
-
-    return Plain
 
 
 def _template(value: dict[str, Any]) -> Template:

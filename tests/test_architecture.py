@@ -68,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "attachments": LOW | {"providers", "sessions"},
     "schemas": LOW | {"codeblocks", "door"},
     "sandbox": {"errors", "models", "texts"},
-    "templates": LOW | {"door", "request_parameters", "sandbox", "schemas"},
+    "templates": LOW | {"definitions", "door", "request_parameters", "sandbox", "schemas"},
     "chat": LOW
     | {
         "attachments",
@@ -105,6 +105,23 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
         "scratch",
         "settling",
         "templates",
+        "writing",
+    },
+    "statistics": {"errors"},
+    "definitions": SUPPORT | {"door", "texts"},
+    "scorers": {"errors", "models", "sandbox", "schemas", "texts"},
+    "comparisons": LOW
+    | {
+        "batches",
+        "definitions",
+        "door",
+        "listing",
+        "request_parameters",
+        "routing",
+        "sandbox",
+        "scorers",
+        "sessions",
+        "statistics",
         "writing",
     },
     "search": LOW | {"catalog", "door", "snippets"},

@@ -85,13 +85,14 @@ def test_undo_moves_the_head_and_loses_nothing(database: db.Database) -> None:
 def test_an_upgrade_keeps_what_is_there(database: db.Database) -> None:
     session = sessions.create("kept", model="echo/echo")
     chat.ask(session, "one")
-    assert [db.rollback() for _ in range(4)] == [
+    assert [db.rollback() for _ in range(5)] == [
+        ["0006_comparisons"],
         ["0005_batches"],
         ["0004_snapshots"],
         ["0003_imports"],
         ["0002_templates"],
     ]
-    assert db.migrate() == ["0002_templates", "0003_imports", "0004_snapshots", "0005_batches"]
+    assert db.migrate() == ["0002_templates", "0003_imports", "0004_snapshots", "0005_batches", "0006_comparisons"]
     assert [m.content for m in sessions.path("kept")] == ["one", "one"]
     assert maintenance.check().findings == []
 

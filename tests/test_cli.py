@@ -438,7 +438,7 @@ def test_import_and_its_report(run: Command, tmp_path: Path) -> None:
 
 def test_db_commands(run: Command, path: Path, tmp_path: Path) -> None:
     assert run("db", "path").out == f"{path}\n"
-    assert json.loads(run("db", "info", "--json").out)["schema_version"] == 5
+    assert json.loads(run("db", "info", "--json").out)["schema_version"] == 6
     whole = run("db", "check", "--json")
     assert (whole.status, json.loads(whole.out)["ok"]) == (0, True)
     assert run("db", "rollback").status == 2

@@ -114,7 +114,7 @@ def test_an_upgrade_copies_the_database_first_and_keeps_five(path: Path) -> None
     assert stat.S_IMODE(backups[0].stat().st_mode) == 0o600
     db.database.close()
     copy = llmsess.connect(backups[-1])
-    assert db.schema_version() in (4, 5)
+    assert db.schema_version() in (5, 6)
     copy.close()
 
 

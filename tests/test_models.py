@@ -49,7 +49,8 @@ def test_the_head_of_a_session_is_a_real_foreign_key(database: db.Database) -> N
 def test_down_restores_the_schema_before_and_up_makes_it_again(database: db.Database) -> None:
     sql = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
     before = database.execute_sql(sql).fetchall()
-    assert [db.rollback() for _ in range(5)] == [
+    assert [db.rollback() for _ in range(6)] == [
+        ["0006_comparisons"],
         ["0005_batches"],
         ["0004_snapshots"],
         ["0003_imports"],
@@ -57,7 +58,14 @@ def test_down_restores_the_schema_before_and_up_makes_it_again(database: db.Data
         ["0001_initial"],
     ]
     assert [row[1] for row in database.execute_sql(sql).fetchall()] == ["schema_migrations", "schema_migrations_name"]
-    assert db.migrate() == ["0001_initial", "0002_templates", "0003_imports", "0004_snapshots", "0005_batches"]
+    assert db.migrate() == [
+        "0001_initial",
+        "0002_templates",
+        "0003_imports",
+        "0004_snapshots",
+        "0005_batches",
+        "0006_comparisons",
+    ]
     assert database.execute_sql(sql).fetchall() == before
 
 

@@ -54,6 +54,7 @@ def test_eight_processes_make_one_file_and_one_line(tmp_path: Path) -> None:
         ("0003_imports",),
         ("0004_snapshots",),
         ("0005_batches",),
+        ("0006_comparisons",),
     ]
     messages = sessions.path("shared")
     assert len(messages) == 1600

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from llmsess import prices
+from llmsess import door, prices
 from llmsess.batches import claiming, planning, remote
 from llmsess.batches.estimating import Estimate, estimate
 from llmsess.batches.fetching import Fetched, fetch
 from llmsess.batches.importing import Imported, import_results
-from llmsess.batches.inputs import FORMATS, Inputs, Row, stored
+from llmsess.batches.inputs import FORMATS, Inputs, Row, read, stored
 from llmsess.batches.planning import CONCURRENCY, LIMITS, MAX_CONCURRENCY, ON_UNKNOWN, RETRIES, Added
 from llmsess.batches.remote import shards, submit
 from llmsess.batches.results import FORMATS as RESULT_FORMATS
@@ -44,7 +44,8 @@ __all__ = [
     "CONCURRENCY", "FORMATS", "LIMITS", "MAX_CONCURRENCY", "ON_UNKNOWN", "RESULT_FORMATS", "RETRIES", "STATES",
     "Added", "Estimate", "Exported", "Fetched", "Imported", "Inputs", "Item", "Page", "Row", "RunReport", "Settled",
     "Status", "add", "cancel", "check_same", "count", "create", "delete", "edit", "estimate", "export", "fetch", "find",
-    "get", "import_results", "item", "items", "record", "resolve", "retry", "run", "shards", "status", "status_of",
+    "get", "import_results", "item", "items", "read",
+    "record", "resolve", "retry", "run", "shards", "status", "status_of",
     "stored", "stream_items", "submit", "trial",
 ]  # fmt: skip
 
@@ -55,7 +56,8 @@ __all__ = [
 def create(
     name: str, inputs: Inputs, *, model: Any = None, template: str | None = None, system: str | None = None,
     parameters: Mapping[str, Any] | None = None, schema: Any = None, project: str | None = None, key: str | None = None,
-    attachments: Iterable[Any] = (), attach: str | None = None, format: str | None = None, **limits: Any,
+    attachments: Iterable[Any] = (), attach: str | None = None, format: str | None = None, session_type: str = "batch",
+    **limits: Any,
 ) -> BatchJob:  # fmt: skip
     """Make a job with an item for each row of the input, and return it; nothing is sent.
 
@@ -68,7 +70,7 @@ def create(
     NotFound.
     """
     fields = planning.definition(model, template, system, parameters, schema, attachments)
-    fields |= planning.limits(limits)
+    fields |= planning.limits(limits) | {"session_type": door.session_type(session_type, "type of session")}
     return planning.create(name, inputs, project=project, key=key, attach=attach, format=format, fields=fields)
 
 
@@ -299,6 +301,9 @@ def _move(job: BatchJob, before: str, after: str, *conditions: tuple[str, list[s
     return int(database.execute_sql(sql, (after, job.id, before, *values)).rowcount)
 
 
+_COMPARISON = "SELECT name FROM comparison_groups WHERE batch_job_id = ? OR judge_job_id = ?"
+
+
 def delete(job: str | BatchJob) -> int:
     """Delete a job with its items and return how many; their sessions stay. Raises NotFound, Conflict while it runs."""
     found = get(job)
@@ -310,5 +315,8 @@ def delete(job: str | BatchJob) -> int:
             raise Conflict(f'the batch "{current.name}" has items at the provider\'s batch service', hint=hint)
         if current.claimed + current.sent:
             raise Conflict(f'the batch "{current.name}" is running', hint=f"llmsess batch cancel {current.name}")
+        owner = database.execute_sql(_COMPARISON, (current.id, current.id)).fetchone()
+        if owner is not None:
+            raise Conflict(f'"{current.name}" asks for the comparison "{owner[0]}"', hint="llmsess compare delete")
         current.delete_instance()
     return current.total_items

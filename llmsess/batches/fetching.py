@@ -107,7 +107,7 @@ def _store(job: BatchJob, former: Former, shard: BatchShard, results: list[Resul
                 continue
             item = claiming.item_of(row)
             formed = formed_for(former, item, result)
-            call = database.execute_sql(_CALL, (formed.request.sha256(), owner_of(shard.id))).fetchone()
+            call = database.execute_sql(_CALL, (formed.sha256(), owner_of(shard.id))).fetchone()
             reserved = Need(call[1] or 0, 0, call[2]) if call else Need(0, 0, 0)
             if result.reply is not None:
                 status = storing.record_result(job, item, formed, result.reply, purse, reserved)

@@ -29,6 +29,7 @@ CHAT_URLS = ("/v1/chat/completions", "/chat/completions", None)  # of OpenAI's b
 _HOW = ("model", "messages", "stream", "stream_options")  # keys of a body that llmsess says itself
 MAX_KEY_CHARACTERS = 500
 LIMITS = ("max_completion_tokens", "max_tokens")
+REPEAT = "_repeat"  # the key of a row under which a comparison says which repeat it is
 COLUMNS = ("temperature", "max_tokens")  # parameters that a row has a place of its own for
 Said = tuple[str, str | list[Any]]  # a role, and a text or blocks
 
@@ -162,6 +163,12 @@ class Formed:
     way: Route
     request: Request
     said: list[Said]
+    repeat: int = 0  # of a request that is wanted several times
+
+    def sha256(self) -> str:
+        """Return what the ledger and the cache know the request by: the first of several is as one alone."""
+        asked = self.request.sha256()
+        return asked if not self.repeat else hashlib.sha256(f"{asked}#{self.repeat}".encode()).hexdigest()
 
 
 class Former:
@@ -187,7 +194,7 @@ class Former:
                 formed = self._prompt(row)
         formed.way.provider.check(formed.request)
         contexts.check(formed.way.model, formed.way.provider, formed.request, None)
-        return formed
+        return replace(formed, repeat=row[REPEAT]) if isinstance(row.get(REPEAT), int) else formed
 
     def route(self, row: Mapping[str, Any]) -> Route:
         """Return where a row goes."""

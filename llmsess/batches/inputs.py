@@ -251,12 +251,13 @@ _AFTER = "SELECT id FROM messages WHERE uuid = ?"
 def stored(filter: SessionFilter | None = None, role: str = "user") -> Iterator[Row]:
     """Yield a row for each stored message of a role, of the sessions that a filter lets through, the oldest first.
 
-    Answers of batches are left out unless the filter asks for that type, so that a batch does not feed on itself. A row
-    has prompt (what the message says), role, message, session (their uuids) and title. Raises InvalidInput, NotFound.
+    Answers of batches and comparisons are left out unless the filter asks for that type, so that a batch does not feed
+    on itself. A row has prompt (what the message says), role, message, session (their uuids) and title. Raises
+    InvalidInput, NotFound.
     """
     wheres, values = (filter or SessionFilter()).conditions()
     if filter is None or filter.type is None:
-        wheres.append("s.session_type <> 'batch'")
+        wheres.append("s.session_type NOT IN ('batch', 'comparison')")
     sql = _STORED.format(wheres=" AND ".join(wheres))
     last, number = 0, 0
     while rows := database.execute_sql(sql, [*values, door.role(role, "role"), last]).fetchall():

@@ -144,7 +144,7 @@ def _enter(
         for item, error in broken:
             storing.fail(item, str(error), "input")
         for item, formed in ready:
-            sha256 = formed.request.sha256()
+            sha256 = formed.sha256()
             found = storing.answered(formed, sha256) if job.use_cache else None
             if found is not None and found[0] == "ok":
                 storing.reuse(job, item, formed, found[1])

@@ -310,7 +310,7 @@ class Run:
                     self.broken.append((item, error))
                 continue
             reserved = need(formed.way, formed.request, self.longest)
-            self.ready.append(Ready(item, formed, reserved, formed.request.sha256()))
+            self.ready.append(Ready(item, formed, reserved, formed.sha256()))
 
     def tell(self, settled: list[Settled]) -> None:
         """Tell what became of items."""

@@ -138,7 +138,7 @@ def new_session(job: BatchJob, item: Item, formed: Formed, **more: Any) -> int:
     parameters = {name: value for name, value in request.parameters.items() if name not in _HOW}
     return insert_row(
         Session,
-        session_type="batch",
+        session_type=job.session_type,
         project_id=job.project_id,
         model_id=formed.way.model.id,
         system_prompt=request.system,

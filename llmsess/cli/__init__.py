@@ -30,6 +30,7 @@ COMMANDS = {  # name: (module and attribute, short help)
     "search": ("search:search", "Find messages by what they say."),
     "snapshot": ("snapshot:snapshot", "Marks in a conversation: go back to them, compare, replay."),
     "batch": ("batch:batch", "Many prompts, each answered once; resumed after whatever stopped them."),
+    "compare": ("compare:compare", "A/B tests of models and prompts: asked, scored, judged, with an honest answer."),
     "stats": ("stats:stats", "Counts, tokens and cost."),
     "import": ("imports:import_", "Bring in conversations of other tools."),
     "export": ("exports:export", "Write conversations in a format."),

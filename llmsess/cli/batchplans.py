@@ -29,7 +29,7 @@ _DEFINITION = (
     click.option("--from-model", shell_complete=MODEL, help="With --stored: of sessions with this model."),
     click.option("--role", help="With --stored: of this role (user)."),
 )  # fmt: skip
-_LIMITS = (
+LIMITS = (
     click.option("--concurrency", "-j", type=click.IntRange(1, batches.MAX_CONCURRENCY),
                  help=f"Requests at a time ({batches.CONCURRENCY})."),
     click.option("--rpm", type=click.IntRange(0), help="Requests a minute at most; 0: no limit."),
@@ -52,7 +52,7 @@ OPTION_OF = {"from_project": "--from-project", "from_model": "--from-model", "ty
 
 def plan_options(command: Any) -> Any:
     """Add the options of a job's input, definition and limits."""
-    for option in reversed((*_DEFINITION, *_LIMITS)):
+    for option in reversed((*_DEFINITION, *LIMITS)):
         command = option(command)
     return other_filters(command)
 
@@ -74,13 +74,18 @@ def _definition(given: dict[str, Any]) -> dict[str, Any]:
     return defined
 
 
+def check_idle(given: dict[str, Any]) -> None:
+    """Raise InvalidInput where options are given that say nothing without --stored."""
+    idle = [name for name in STORED if given[name]]
+    if idle:
+        raise InvalidInput(f"{', '.join(OPTION_OF.get(name, '--' + name) for name in idle)} goes with --stored")
+
+
 def _inputs(source: str | None, given: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
     """Return a job's input and how it is read, None where none is given."""
     how = {"key": given["key"], "attach": given["attach_column"], "format": given["input_format"]}
     if not given["stored"]:
-        idle = [name for name in STORED if given[name]]
-        if idle:
-            raise InvalidInput(f"{', '.join(OPTION_OF.get(name, '--' + name) for name in idle)} goes with --stored")
+        check_idle(given)
     if given["stored"]:
         if source is not None:
             raise InvalidInput("the input is a file or --stored, not both")

@@ -30,6 +30,10 @@ _QUERIES = {
         "SELECT name, status FROM batch_jobs WHERE substr(lower(name), 1, :length) = :low "
         "ORDER BY created_at DESC LIMIT :shown"
     ),
+    "comparison": (
+        "SELECT name, status FROM comparison_groups WHERE substr(lower(name), 1, :length) = :low "
+        "ORDER BY created_at DESC LIMIT :shown"
+    ),
     "tag": "SELECT DISTINCT tag, '' FROM session_tags WHERE substr(tag, 1, :length) = :low LIMIT :shown",
 }  # fmt: skip
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -55,7 +59,7 @@ def _completer(kind: str) -> Completer:
         except _troubles():
             return []  # there is nobody to tell: the shell is waiting for words
         words = [CompletionItem(value, help=one_line(text, 60) or None) for value, text in rows]
-        if kind in ("session", "snapshot", "batch") and "@last".startswith(incomplete):
+        if kind in ("session", "snapshot", "batch", "comparison") and "@last".startswith(incomplete):
             words.append(CompletionItem("@last"))
         return words
 
@@ -64,3 +68,4 @@ def _completer(kind: str) -> Completer:
 
 SESSION, SNAPSHOT, MODEL = map(_completer, ("session", "snapshot", "model"))
 PROJECT, TAG, TEMPLATE, BATCH = map(_completer, ("project", "tag", "template", "batch"))
+COMPARISON = _completer("comparison")

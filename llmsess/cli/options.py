@@ -60,9 +60,9 @@ def recovered() -> list[Any]:
     messages, batched = chat.recover(), 0
     for message in messages:
         session = sessions.by_id(message.session_id)
-        if session.session_type == "batch":
-            batched += 1
-        if session.status == "deleted" or session.session_type == "batch":
+        in_batch = session.session_type in ("batch", "comparison", "workflow")
+        batched += in_batch
+        if session.status == "deleted" or in_batch:
             continue
         title = f" ({session.title})" if session.title else ""
         output.notice(

@@ -49,10 +49,10 @@ def cut(text: str, width: int) -> str:
 
 
 def beside(headings: Sequence[str], texts: Sequence[str], width: int) -> str:
-    """Return two texts beside each other under their headings, their lines cut between words to half a width each."""
+    """Return texts beside each other under their headings, their lines cut between words to a share of the width."""
     import wcwidth
 
-    room = (width - 3) // 2
+    room = max((width - 3 * (len(texts) - 1)) // len(texts), 10)
     columns = [
         [
             part
@@ -62,7 +62,7 @@ def beside(headings: Sequence[str], texts: Sequence[str], width: int) -> str:
         for heading, said in zip(headings, texts, strict=True)
     ]
     rows = itertools.zip_longest(*columns, fillvalue="")
-    return "\n".join(f"{wcwidth.ljust(left, room)} │ {right}".rstrip() for left, right in rows)
+    return "\n".join(" │ ".join(wcwidth.ljust(part, room) for part in row).rstrip() for row in rows)
 
 
 def text(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:

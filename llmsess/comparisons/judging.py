@@ -1,0 +1,214 @@
+"""Pairwise judgements: which of two answers to a case is better, by a model in both orders, or by a person, blind.
+
+Each judgement is a vote that keeps what was shown first. A model is asked twice, the second time in the other order;
+where it then prefers another answer, that pair counts as a tie, and the position-bias rate says how often that was.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from llmsess import batches, crashpoints, door
+from llmsess.comparisons import scoring, viewing
+from llmsess.comparisons.cases import Case
+from llmsess.comparisons.viewing import ANSWERED, Cell
+from llmsess.db import database
+from llmsess.errors import InvalidInput
+from llmsess.models import ComparisonGroup, ComparisonVote, now
+from llmsess.rows import insert_row
+from llmsess.scorers import NotRun, Unscored
+from llmsess.scorers.judges import ask_pair, object_of, read_pair
+from llmsess.texts import clean, one_line
+
+WINNERS = ("a", "b", "tie", "both_bad")
+ORDERS = ("a", "b")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to the same repeat of a case; `first` is which is shown first, a or b."""
+
+    case: Case
+    a: Cell
+    b: Cell
+    first: str = "a"
+
+    @property
+    def repeat(self) -> int:
+        """Return which repeat of the case it is."""
+        return self.a.repeat
+
+    def shown(self) -> tuple[str, str]:
+        """Return the two answers in the order in which they are shown."""
+        texts = self.a.content or "", self.b.content or ""
+        return texts if self.first == "a" else (texts[1], texts[0])
+
+    def winner(self, shown: str) -> str:
+        """Return who has won, a or b, by who was better of those shown, first or second; others stay."""
+        return {"first": self.first, "second": "b" if self.first == "a" else "a"}.get(shown, shown)
+
+
+def pairs(group: ComparisonGroup, *, everyone: bool = False) -> Iterator[Pair]:
+    """Yield the pairs of answers to compare: each variant with the baseline, or everyone with everyone.
+
+    Equal answers are left out: nobody can prefer one of them.
+    """
+    names = [variant.name for variant in viewing.variants(group)]
+    base = viewing.baseline_of(group, names)
+    known = {case.key: case for case in viewing.cases(group)}
+    waiting: dict[tuple[str, int], dict[str, Cell]] = {}
+    for cell in viewing.stream_cells(group, results=False):
+        if cell.status == ANSWERED:
+            waiting.setdefault((cell.case, cell.repeat), {})[cell.variant] = cell
+    for (key, _), cells in waiting.items():
+        chosen = combinations(names, 2) if everyone else ((base, name) for name in names if name != base)
+        for a, b in chosen:
+            if a in cells and b in cells and cells[a].content != cells[b].content:
+                yield Pair(known[key], cells[a], cells[b])
+
+
+# Votes
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What judges came to: questions put now, pairs, and answers that were no verdict, with some of the reasons."""
+
+    asked: int
+    pairs: int
+    unread: int
+    problems: tuple[str, ...]
+    judging: batches.RunReport | None
+
+
+def judge(
+    group: ComparisonGroup, *, model: str | None = None, criteria: str | None = None, everyone: bool = False,
+    on_item: scoring.OnItem | None = None, **callbacks: Any,
+) -> Judged:  # fmt: skip
+    """Have a model say which of two answers is better, each pair in both orders, and keep its votes.
+
+    The same call again puts no question twice, and replaces the votes of that model. Raises InvalidInput, NotFound.
+    """
+    from llmsess import routing
+
+    chosen = routing.callable_model(model or scoring.judge_of(group)).reference
+    found = list(pairs(group, everyone=everyone))
+    questions = [(chosen, _question(pair, order, criteria)) for pair in found for order in ORDERS]
+    asked, report = scoring.put(group, questions, on_item, callbacks)
+    job, problems, unread = scoring.judge_job(group), [], 0
+    with database.atomic():
+        sql = "DELETE FROM comparison_votes WHERE group_id = ? AND voter = ? AND voter_kind = 'llm'"
+        database.execute_sql(sql, (group.id, chosen))
+        for pair in found:
+            other = None
+            for order in ORDERS:
+                try:
+                    words = scoring.said(job, chosen, _question(pair, order, criteria))
+                    shown = Pair(pair.case, pair.a, pair.b, order)
+                    reason = str(object_of(words, "winner").get("reason") or "") or None
+                    vote = cast(group, shown, shown.winner(read_pair(words)), chosen, kind="llm", reason=reason,
+                                swapped=other)  # fmt: skip
+                    other = other or vote
+                except (Unscored, NotRun) as why:
+                    unread += 1
+                    problems.append(str(why))
+        crashpoints.reach("comparison.voting")
+    return Judged(asked, len(found), unread, tuple(dict.fromkeys(problems))[:5], report)
+
+
+def _question(pair: Pair, order: str, criteria: str | None) -> str:
+    shown = Pair(pair.case, pair.a, pair.b, order)
+    return ask_pair(asked_of(pair), *shown.shown(), criteria)
+
+
+def asked_of(pair: Pair) -> str:
+    """Return what was asked, where both were asked the same, else what the case is."""
+    prompts = {viewing.answer_of(cell, {}).prompt for cell in (pair.a, pair.b)}
+    return prompts.pop() if len(prompts) == 1 else viewing.title_of(pair.case)
+
+
+def cast(
+    group: ComparisonGroup, pair: Pair, winner: str, voter: str, *, kind: str = "human", reason: str | None = None,
+    swapped: int | None = None,
+) -> int:  # fmt: skip
+    """Keep a judgement of a pair and return its inner id; raises InvalidInput."""
+    if winner not in WINNERS:
+        raise InvalidInput(f'"{one_line(str(winner), 40)}" is no winner', hint=", ".join(WINNERS))
+    sessions = dict(database.execute_sql(
+        "SELECT id, session_id FROM comparison_sessions WHERE id IN (?, ?)", (pair.a.id, pair.b.id)
+    ).fetchall())  # fmt: skip
+    return insert_row(
+        ComparisonVote, group_id=group.id, case_key=pair.case.key, session_a_id=sessions[pair.a.id],
+        session_b_id=sessions[pair.b.id], shown_first=pair.first, winner=winner, voter=door.text(voter, "a voter"),
+        voter_kind=kind, swapped_pair_id=swapped, variant_a=pair.a.variant, variant_b=pair.b.variant,
+        repeat=pair.repeat, reason=None if reason is None else clean(one_line(reason, 1000)), created_at=now(),
+    )  # fmt: skip
+
+
+_VOTED = """
+    SELECT case_key, repeat, variant_a, variant_b FROM comparison_votes
+    WHERE group_id = ? AND voter = ? AND voter_kind = 'human'
+"""
+
+
+def to_vote(group: ComparisonGroup, voter: str, *, everyone: bool = False, seed: int | None = None) -> list[Pair]:
+    """Return the pairs that a person has not judged yet, in random order, and each with a random one first."""
+    done = {tuple(row) for row in database.execute_sql(_VOTED, (group.id, voter)).fetchall()}
+    chance = random.Random(seed)
+    left = [
+        pair for pair in pairs(group, everyone=everyone)
+        if (pair.case.key, pair.repeat, pair.a.variant, pair.b.variant) not in done
+    ]  # fmt: skip
+    chance.shuffle(left)
+    return [Pair(pair.case, pair.a, pair.b, chance.choice(ORDERS)) for pair in left]
+
+
+def undo(group: ComparisonGroup, voter: str) -> Mapping[str, Any] | None:
+    """Take back a person's last vote and return it, None where there is none."""
+    with database.atomic():
+        query = ComparisonVote.select().where(
+            (ComparisonVote.group == group.id)
+            & (ComparisonVote.voter == voter)
+            & (ComparisonVote.voter_kind == "human")
+        )
+        vote = query.order_by(ComparisonVote.id.desc()).first()
+        if vote is None:
+            return None
+        vote.delete_instance()
+    return {"case": vote.case_key, "repeat": vote.repeat, "winner": vote.winner}
+
+
+@dataclass(frozen=True)
+class Vote:
+    """A judgement read back: who compared which variants over which case, what was shown first, and who won."""
+
+    case: str
+    repeat: int
+    a: str
+    b: str
+    first: str
+    winner: str
+    voter: str
+    kind: str
+    id: int
+    swapped: int | None
+
+
+_VOTES = """
+    SELECT v.case_key, v.repeat, coalesce(v.variant_a, a.variant), coalesce(v.variant_b, b.variant), v.shown_first,
+        v.winner, v.voter, v.voter_kind, v.id, v.swapped_pair_id
+    FROM comparison_votes v
+    LEFT JOIN comparison_sessions a ON a.session_id = v.session_a_id AND a.group_id = v.group_id
+    LEFT JOIN comparison_sessions b ON b.session_id = v.session_b_id AND b.group_id = v.group_id
+    WHERE v.group_id = ? ORDER BY v.id
+"""
+
+
+def votes(group: ComparisonGroup) -> list[Vote]:
+    """Return the judgements of a comparison in the order in which they were made."""
+    rows = database.execute_sql(_VOTES, (group.id,)).fetchall()
+    return [Vote(*row) for row in rows if row[2] is not None and row[3] is not None]

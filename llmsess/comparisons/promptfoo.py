@@ -1,0 +1,250 @@
+"""promptfoo's configuration as a comparison (https://www.promptfoo.dev/docs/configuration/reference/, 2026-11).
+
+Prompts x providers become variants, tests and scenarios cases, assertions keep their names. What is code of another
+language, or asks for what llmsess does not do, is told in the notes, and its assertions count as not run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llmsess import definitions
+from llmsess.comparisons import cases
+from llmsess.comparisons.cases import Case
+from llmsess.comparisons.promptfoo_variants import PROGRAMS, judge_of, matching, prompts_of, variants_of
+from llmsess.comparisons.specs import Spec, derived, limits, read_text
+from llmsess.errors import InvalidInput
+from llmsess.scorers import assertions
+from llmsess.texts import one_line
+
+_NAMED_REF = "#/"
+IGNORED = (
+    "description", "tags", "prompts", "providers", "targets", "tests", "scenarios", "defaultTest", "env", "sharing",
+    "evaluateOptions", "commandLineOptions", "outputPath", "derivedMetrics", "nunjucksFilters", "extensions",
+    "assertionTemplates", "metadata", "writeLatestResults", "redteam", "$schema",
+)  # fmt: skip
+
+
+def read(value: Mapping[str, Any], base: Path, text: str, changed: Mapping[str, Any]) -> Spec:
+    """Return a configuration as a definition.
+
+    `changed` has what is said beside it: name, baseline, models (in the place of its providers), cases, scorers,
+    repeats, judge, limits. Raises InvalidInput.
+    """
+    notes: list[str] = []
+    value = _resolved(dict(value), value)
+    run = value.get("evaluateOptions") or {}
+    prompts = list(prompts_of(value.get("prompts") or ["{{ prompt }}"], base, notes))
+    default = _default_test(value.get("defaultTest"), base)
+    options = default.get("options") or {}
+    found = list(_cases(value, default, base, notes, changed.get("cases")))
+    for key in value:
+        if key not in IGNORED:
+            notes.append(f"{key} is not read")
+    for key, why in (("extensions", "hooks are not run"), ("nunjucksFilters", "filters of JavaScript are not run")):
+        if value.get(key):
+            notes.append(why)
+    return Spec(
+        name=_name(changed.get("name"), value, base),
+        variants=tuple(variants_of(value, changed.get("models"), prompts, base, notes)),
+        cases=cases.distinct(found),
+        text=_without_keys(text, value),
+        baseline=changed.get("baseline"),
+        assertions=tuple(map(assertions.parse, changed.get("scorers") or ())),
+        repeats=int(changed.get("repeats") or run.get("repeat") or 1),
+        judge=changed.get("judge") or judge_of(options.get("provider")),
+        derived=tuple(derived(value.get("derivedMetrics") or [])),
+        limits=_limits(run) | limits(changed),
+        notes=tuple(dict.fromkeys((*notes, *cases.said_of_doubles(found)))),
+        lenient=True,
+    )
+
+
+def _limits(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {} if run.get("maxConcurrency") is None else {"concurrency": run["maxConcurrency"]}
+
+
+def _name(given: str | None, value: Mapping[str, Any], base: Path) -> str:
+    """Return the name: what was given, the description, else that of the folder."""
+    return one_line(str(given or value.get("description") or base.absolute().name or "promptfoo"), 200)
+
+
+def _resolved(part: Any, whole: Mapping[str, Any], depth: int = 0) -> Any:
+    """Return a part of a configuration with `$ref: '#/...'` replaced by what it refers to."""
+    if depth > 50:
+        raise InvalidInput("a $ref refers to itself")
+    if isinstance(part, list):
+        return [_resolved(item, whole, depth) for item in part]
+    if not isinstance(part, Mapping):
+        return part
+    reference = part.get("$ref")
+    if not isinstance(reference, str) or not reference.startswith(_NAMED_REF):
+        return {key: _resolved(item, whole, depth) for key, item in part.items()}
+    found: Any = whole
+    for step in reference.removeprefix(_NAMED_REF).split("/"):
+        if not isinstance(found, Mapping) or step not in found:
+            raise InvalidInput(f'"{one_line(reference, 60)}" refers to nothing')
+        found = found[step]
+    others = {key: item for key, item in part.items() if key != "$ref"}
+    return _resolved({**found, **others} if isinstance(found, Mapping) else found, whole, depth + 1)
+
+
+def _without_keys(text: str, value: Any) -> str:
+    """Return the text of a configuration without the keys of servers that stand in it: these are never stored."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key in ("apiKey", "api_key", "apiToken", "authorization", "Authorization") and isinstance(item, str):
+                text = text.replace(item, "(left out)") if len(item) > 3 and "{{" not in item else text
+            else:
+                text = _without_keys(text, item)
+    elif isinstance(value, list):
+        for item in value:
+            text = _without_keys(text, item)
+    return text
+
+
+# Tests
+
+
+def _default_test(given: Any, base: Path) -> dict[str, Any]:
+    if isinstance(given, str):
+        given = definitions.load(read_text(base / given.removeprefix("file://")), given)
+    return dict(given or {})
+
+
+def _cases(
+    value: Mapping[str, Any], default: Mapping[str, Any], base: Path, notes: list[str], given: Any
+) -> Iterator[Case]:  # fmt: skip
+    """Yield the cases of tests and scenarios, what holds for all of them joined on."""
+    shared = _shared(default, base)
+    tests = value.get("tests") if given is None else given
+    if tests is None and not value.get("scenarios"):
+        tests = [{"vars": {}}]
+    for case in _tests(tests, base, notes):
+        yield from _merged(case, shared)
+    for scenario in _list(value.get("scenarios"), base):
+        for config, test in itertools.product(_list(scenario.get("config"), base), _list(scenario.get("tests"), base)):
+            for case in _tests([_joined(config, test)], base, notes):
+                yield from _merged(case, shared)
+
+
+def _list(value: Any, base: Path) -> list[Any]:
+    """Return a list, of a file where a file is named."""
+    if isinstance(value, str) and value.startswith("file://"):
+        value = definitions.load(read_text(base / value.removeprefix("file://")), value)
+    if value is None:
+        return []
+    found: list[Any] = []
+    for one in value if isinstance(value, list) else [value]:
+        found += _list(one, base) if isinstance(one, str) and one.startswith("file://") else [one]
+    return [one for one in found if one is not None]
+
+
+def _joined(config: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a test of a scenario under one of its configurations."""
+    joined = {**config, **test, "vars": {**(config.get("vars") or {}), **(test.get("vars") or {})}}
+    checks = [*(config.get("assert") or ()), *(test.get("assert") or ())]
+    return joined | ({"assert": checks} if checks else {})
+
+
+def _tests(tests: Any, base: Path, notes: list[str]) -> Iterator[Case]:
+    """Yield the cases of a list of tests, of a file, or of several."""
+    for one in tests if isinstance(tests, list) else [tests] if tests is not None else []:
+        if isinstance(one, Mapping) and isinstance(one.get("path"), str):
+            one = one["path"]
+        if isinstance(one, str):
+            yield from _of_files(one, base, notes)
+            continue
+        if not isinstance(one, Mapping):
+            raise InvalidInput("a test is a mapping, or the path of a file of tests")
+        if isinstance(one.get("vars"), (str, list)):
+            one = {**one, "vars": _vars_of(one["vars"], base)}
+        yield from (_optioned(case, one) for case in cases.read([_as_test(one)], base, lenient=True))
+
+
+def _as_test(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a test with no more than what a case is made of."""
+    known = ("vars", "assert", "description", "threshold", "metadata", "messages")
+    return {"vars": {}} | {key: one[key] for key in known if one.get(key) is not None}
+
+
+def _vars_of(given: Any, base: Path) -> dict[str, Any]:
+    """Return the variables of files."""
+    found: dict[str, Any] = {}
+    for one in [given] if isinstance(given, str) else given:
+        for path in matching(str(one).removeprefix("file://"), base):
+            loaded = definitions.load(read_text(path), str(path))
+            found |= loaded if isinstance(loaded, Mapping) else {}
+    return found
+
+
+def _of_files(name: str, base: Path, notes: list[str]) -> Iterator[Case]:
+    plain = name.removeprefix("file://")
+    if plain.startswith(("http://", "https://", "huggingface://")):
+        raise InvalidInput(f"tests are not fetched from {one_line(plain, 80)}", hint="save them in a file")
+    if plain.partition(":")[0].endswith(PROGRAMS) or plain.partition("#")[0].endswith((".xlsx", ".xls")):
+        notes.append(f"the tests of {plain} are not read: a program, or a spreadsheet (save it as CSV)")
+        return
+    paths = matching(plain, base)
+    if not paths:
+        raise InvalidInput(f"there are no tests {one_line(plain, 80)}")
+    for path in paths:
+        if path.suffix in (".yaml", ".yml", ".json"):
+            found = definitions.load(read_text(path), str(path))
+            yield from _tests(found if isinstance(found, list) else [found], path.parent, notes)
+        else:
+            yield from cases.read(os.fspath(path.absolute()), path.parent, lenient=True)
+
+
+def _optioned(case: Case, test: Mapping[str, Any]) -> Case:
+    """Return a case with what its test's options say."""
+    options = test.get("options") or {}
+    found = replace(case, variables=cases.with_around(case.variables, options))
+    return _transformed(_judged(found, options), options)
+
+
+def _judged(case: Case, options: Mapping[str, Any]) -> Case:
+    given = {name: options[name] for name in ("provider", "rubricPrompt") if options.get(name)}
+    if not given:
+        return case
+    return replace(case, assertions=tuple(replace(one, options={**given, **one.options}) for one in case.assertions))
+
+
+def _transformed(case: Case, options: Mapping[str, Any]) -> Case:
+    """Return a case whose assertions cannot be run where code would change the answer first."""
+    if not options.get("transform") and not options.get("postprocess"):
+        return case
+    why = "the answer would be changed first, by code of another language"
+    return replace(case, assertions=tuple(replace(one, unusable=one.unusable or why) for one in case.assertions))
+
+
+class Shared(NamedTuple):
+    """What `defaultTest` says for all tests."""
+
+    case: Case
+    options: Mapping[str, Any]
+
+
+def _shared(default: Mapping[str, Any], base: Path) -> Shared:
+    (case,) = list(cases.read([_as_test({**default, "vars": {}})], base, lenient=True))
+    given = {str(key): item for key, item in (default.get("vars") or {}).items()}
+    return Shared(replace(case, variables=given), default.get("options") or {})
+
+
+def _merged(case: Case, shared: Shared) -> Iterator[Case]:
+    """Yield a case with what holds for all tests, which its own words go before."""
+    own = cases.with_around(shared.case.variables, shared.options)
+    joined = replace(
+        case,
+        variables={**own, **case.variables},
+        assertions=(*shared.case.assertions, *case.assertions),
+        description=case.description or shared.case.description,
+        threshold=shared.case.threshold if case.threshold is None else case.threshold,
+        metadata={**shared.case.metadata, **case.metadata},
+    )
+    yield from cases.crossed(_transformed(_judged(joined, shared.options), shared.options))

@@ -1,0 +1,279 @@
+"""Scores: every answer held against the assertions of its case, now or later, as often as one likes, without new calls.
+
+What a model judges is asked for once: the judge's batch has an item for each question that was put, so that scoring
+again reads the answers that are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+from llmsess import batches, crashpoints, scorers
+from llmsess.comparisons import viewing
+from llmsess.comparisons.cases import Case
+from llmsess.comparisons.viewing import ANSWERED, Cell
+from llmsess.db import database
+from llmsess.errors import NotFound
+from llmsess.models import BatchJob, ComparisonGroup, now, time_text
+from llmsess.rows import update_row
+from llmsess.scorers import Answer, Judge, NotRun, Unscored
+from llmsess.scorers import assertions as asserting
+from llmsess.scorers.assertions import Assertion, Outcome
+from llmsess.texts import clean, one_line, whole
+
+JUDGE_JOB = "compare/{}/judge"
+WRITTEN_AT_ONCE = 200
+OnItem = Callable[[Any], object]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What scoring came to: answers, and assertions by how they ended; `asked` are questions put to judges now."""
+
+    answers: int
+    scored: int
+    errors: int
+    not_run: int
+    asked: int = 0
+    judging: batches.RunReport | None = None
+
+
+class Measured(NamedTuple):
+    """The outcome of an assertion of a cell: its place among the case's, and what it counts."""
+
+    position: str
+    assertion: Assertion
+    outcome: Outcome
+    weight: float
+
+
+def score(
+    group: ComparisonGroup, *, new: Iterable[Any] | None = None, python: bool = False, judge: str | None = None,
+    on_item: OnItem | None = None, **callbacks: Any,
+) -> Scored:  # fmt: skip
+    """Hold every answer against its assertions and return how that went; `new` replaces those that hold for all cases.
+
+    `python` lets a person's own functions run. `on_item` and the other callbacks are those of `batches.run()`, for the
+    questions to judges, which `judge` (a model) answers. Raises InvalidInput, NotFound.
+    """
+    changed: dict[str, Any] = {}
+    if new is not None:
+        changed["assertions"] = [asserting.parse(one).as_json() for one in new] or None
+    if judge is not None:
+        changed["judge"] = judge
+    if changed:
+        update_row(ComparisonGroup, group.id, **changed)
+        group = viewing.get(group.uuid)
+    asked, report = _ask(group, python, on_item, callbacks)
+    reader = _reader(group)
+    counts = dict.fromkeys(("scored", "error", "not_run"), 0)
+    answers = 0
+    rounds = _answers(group)
+    while chunk := list(islice(rounds, WRITTEN_AT_ONCE)):
+        measured = [
+            (cell, case, list(_measured(checks, answer, python, reader))) for cell, case, checks, answer in chunk
+        ]
+        with database.atomic():
+            for cell, case, outcomes in measured:
+                _write(cell, case, outcomes)
+            crashpoints.reach("comparison.scoring")
+        answers += len(chunk)
+        for _, _, outcomes in measured:
+            for one in outcomes:
+                counts[one.outcome.status] += 1
+    crashpoints.reach("comparison.scored")
+    return Scored(answers, counts["scored"], counts["error"], counts["not_run"], asked, report)
+
+
+def _answers(group: ComparisonGroup) -> Iterator[tuple[Cell, Case, list[Assertion], Answer]]:
+    """Yield each answer with its case and what is to hold."""
+    shared = viewing.group_assertions(group)
+    known = {case.key: case for case in viewing.cases(group)}
+    for cell in viewing.stream_cells(group, results=False):
+        if cell.status == ANSWERED:
+            case = known[cell.case]
+            yield cell, case, [*shared, *case.assertions], viewing.answer_of(cell, case.variables)
+
+
+Reader = Callable[[Assertion, str], str]
+
+
+def _measured(checks: list[Assertion], answer: Answer, python: bool, judge: Reader) -> Iterator[Measured]:
+    """Yield what comes of each assertion, and of the parts of a set that are metrics of their own."""
+    for number, one in enumerate(checks):
+        outcome = asserting.measure(one, answer, python=python, judge=judge)
+        yield Measured(str(number), one, outcome, one.weight)
+        for place, part in enumerate(one.parts):
+            if part.metric is not None:
+                told = asserting.measure(part, answer, python=python, judge=judge)
+                yield Measured(f"{number}.{place}", part, told, 0.0)
+
+
+_INSERT = """
+    INSERT INTO comparison_results (comparison_session_id, metric, scorer, score, passed, reason, error, evaluated_at,
+    position, outcome, weight) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+def _write(cell: Cell, case: Case, measured: list[Measured]) -> None:
+    """Store the scores of a cell in the place of those before, and what they come to."""
+    run = database.execute_sql
+    run("DELETE FROM comparison_results WHERE comparison_session_id = ?", (cell.id,))
+    moment = time_text(now())
+    for position, one, outcome, weight in measured:
+        why = None if outcome.reason is None else clean(outcome.reason)
+        reason, error = (why, None) if outcome.status == "scored" else (None, why)
+        passed = None if outcome.passed is None else int(outcome.passed)
+        fields = (
+            one.name,
+            one.full_type,
+            outcome.score,
+            passed,
+            reason,
+            error,
+            moment,
+            position,
+            outcome.status,
+            weight,
+        )
+        run(_INSERT, (cell.id, *fields))
+    score, passed = total(measured, case.threshold)
+    sql = "UPDATE comparison_sessions SET score = ?, passed = ? WHERE id = ?"
+    run(sql, (score, None if passed is None else int(passed), cell.id))
+
+
+def total(measured: list[Measured], threshold: float | None) -> tuple[float | None, bool | None]:
+    """Return the weighted mean of scores, and whether the answer passes: None where what could not be run decides.
+
+    All that counts must pass, or, with a threshold, the mean must reach it.
+    """
+    counting = [one for one in measured if one.weight > 0]
+    ran = [one for one in counting if one.outcome.status == "scored"]
+    score = asserting.weighted([(one.outcome.score, one.weight) for one in ran])
+    whole = len(ran) == len(counting) > 0
+    if threshold is not None:
+        return score, score >= threshold - 1e-12 if whole and score is not None else None
+    if any(one.outcome.passed is False for one in ran):
+        return score, False
+    return score, True if whole else None
+
+
+# Judges
+
+
+def _ask(
+    group: ComparisonGroup, python: bool, on_item: OnItem | None, callbacks: Mapping[str, Any]
+) -> tuple[int, batches.RunReport | None]:  # fmt: skip
+    """Put the questions to judges that were not put before; return how many, and how that ended."""
+    if not any(map(asserting.is_judged, _all(group))):
+        return 0, None
+    return put(group, _questions(group, python), on_item, callbacks)
+
+
+def _all(group: ComparisonGroup) -> Iterator[Assertion]:
+    yield from viewing.group_assertions(group)
+    for case in viewing.cases(group):
+        yield from case.assertions
+
+
+def _questions(group: ComparisonGroup, python: bool) -> Iterator[tuple[str, str]]:
+    """Yield the model and the prompt of each question to a judge."""
+    found: list[tuple[str, str]] = []
+
+    def noting(assertion: Assertion, prompt: str) -> str:
+        found.append((judge_of(group, assertion), prompt))
+        raise NotRun("to be asked")
+
+    for _, _, checks, answer in _answers(group):
+        for one in checks:
+            if asserting.is_judged(one):
+                _note(one, answer, noting)
+        yield from found
+        found.clear()
+
+
+def _note(assertion: Assertion, answer: Answer, noting: Reader) -> None:
+    for part in assertion.parts:
+        _note(part, answer, noting)
+    if not assertion.parts and isinstance(scorers.get(assertion.type), Judge):
+        asserting.measure(assertion, answer, judge=noting)
+
+
+def judge_of(group: ComparisonGroup, assertion: Assertion | None = None) -> str:
+    """Return the reference of the model that judges: the assertion's, the comparison's, else the default one."""
+    from llmsess import routing
+    from llmsess.routing import Options
+
+    own = assertion.options.get("provider") if assertion is not None else None
+    if isinstance(own, Mapping):
+        own = own.get("id")
+    if isinstance(own, str) and ":" in own and "/" not in own.partition(":")[0]:
+        from llmsess.comparisons.promptfoo_variants import model_of
+
+        own = model_of(own)
+    chosen = own or group.judge
+    return str(chosen) if chosen else str(routing.choose_model(None, Options()))
+
+
+def put(
+    group: ComparisonGroup, questions: Iterable[tuple[str, str]], on_item: OnItem | None, callbacks: Mapping[str, Any]
+) -> tuple[int, batches.RunReport | None]:  # fmt: skip
+    """Have questions (model, prompt) answered, each once; return how many are new, and how that ended."""
+    rows = {question_key(model, prompt): (model, prompt) for model, prompt in questions}
+    if not rows:
+        return 0, None
+    listed = [{"custom_id": key, "model": model, "prompt": prompt} for key, (model, prompt) in rows.items()]
+    name = JUDGE_JOB.format(group.name)
+    try:
+        job = batches.get(f'"{name}"')
+        new = batches.add(job, listed).new
+    except NotFound:
+        job = batches.create(name, listed, session_type="comparison", on_unknown="resend")
+        new = len(listed)
+    update_row(ComparisonGroup, group.id, judge_job_id=job.id)
+    report = batches.run(job, on_item, **callbacks) if batches.get(job.uuid).todo else None
+    return new, report
+
+
+def question_key(model: str, prompt: str) -> str:
+    """Return the key of a question: what is asked of whom."""
+    return hashlib.sha256(f"{model}\n{prompt}".encode(errors="replace")).hexdigest()[:32]
+
+
+_SAID = f"""
+    SELECT i.status, i.error, CASE WHEN m.status = 'complete' THEN {whole("m", "content")} END
+    FROM batch_items i LEFT JOIN messages m ON m.id = i.result_id WHERE i.job_id = ? AND i.item_key = ?
+"""
+
+
+def said(job: BatchJob | None, model: str, prompt: str) -> str:
+    """Return what a judge said to a question; raises NotRun where it was not asked, Unscored for no answer."""
+    row = None
+    if job is not None:
+        row = database.execute_sql(_SAID, (job.id, question_key(model, prompt))).fetchone()
+    if row is None or row[0] in ("todo", "claimed", "sent"):
+        raise NotRun(f"{model} was not asked")
+    if row[2] is None:
+        raise Unscored(f"{model} gave no answer: {one_line(row[1] or 'it is gone', 200)}")
+    return str(row[2])
+
+
+def judge_job(group: ComparisonGroup) -> BatchJob | None:
+    """Return the batch that asks the judges of a comparison, None where there is none yet."""
+    try:
+        return batches.get(f'"{JUDGE_JOB.format(group.name)}"')
+    except NotFound:
+        return None
+
+
+def _reader(group: ComparisonGroup) -> Reader:
+    job = judge_job(group)
+
+    def read(assertion: Assertion, prompt: str) -> str:
+        return said(job, judge_of(group, assertion), prompt)
+
+    return read

@@ -1,0 +1,258 @@
+"""Comparisons, their variants, cases and cells, read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from llmsess import door, listing
+from llmsess.comparisons.cases import EXPECTED, Case, default_prompt
+from llmsess.comparisons.specs import Variant
+from llmsess.db import database
+from llmsess.errors import NotFound
+from llmsess.models import ComparisonCase, ComparisonGroup, ComparisonVariant, usd
+from llmsess.references import resolve
+from llmsess.scorers import Answer
+from llmsess.scorers.assertions import Assertion, parse
+from llmsess.texts import one_line, whole
+from llmsess.writing import blocks, message_by_id
+
+READ_AT_ONCE = 500
+_status = door.one_of(("created", "running", "paused", "done", "failed", "cancelled"))
+ANSWERED, FAILED = "answered", "failed"
+_STATES = {"done": ANSWERED, "failed": FAILED, "unknown": FAILED, "cancelled": FAILED, "skipped": FAILED}
+
+
+def get(reference: str | ComparisonGroup) -> ComparisonGroup:
+    """Return the comparison of a uuid or its beginning, a name, or @last (the newest); raises NotFound, Ambiguous."""
+    latest = ComparisonGroup.created_at
+    return resolve(ComparisonGroup, reference, "comparison", name=ComparisonGroup.name, latest=latest)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A page of comparisons and the cursor of the next one, None at the end."""
+
+    rows: list[dict[str, Any]]
+    cursor: str | None
+
+
+_LISTED = """
+    SELECT g.uuid, g.name, g.status, g.created_at,
+        (SELECT count(*) FROM comparison_variants v WHERE v.group_id = g.id),
+        (SELECT count(*) FROM comparison_cases c WHERE c.group_id = g.id),
+        (SELECT count(*) FROM comparison_sessions s WHERE s.group_id = g.id), j.spent_cost, j.unpriced
+    FROM comparison_groups g LEFT JOIN batch_jobs j ON j.id = g.batch_job_id WHERE g.id = ?
+"""
+
+
+def find(*, status: str | None = None, limit: int | None = 50, cursor: str | None = None) -> Groups:
+    """Return comparisons, the newest first, each with id, name, status, created_at and counts.
+
+    `cost` is nano-USD of its answers. Raises InvalidInput.
+    """
+    wheres: list[str] = ["1"]
+    values: list[Any] = []
+    if status is not None:
+        wheres.append("status = ?")
+        values.append(_status(status, "status of a comparison"))
+    if cursor is not None:
+        wheres.append("(created_at, id) < (?, ?)")
+        values += list(listing.place_of(cursor))
+    sql = f"SELECT id, created_at FROM comparison_groups WHERE {' AND '.join(wheres)}"
+    ids, following = listing.newest(f"{sql} ORDER BY created_at DESC, id DESC LIMIT ?", values, limit)
+    names = ("id", "name", "status", "created_at", "variants", "cases", "cells", "cost", "unpriced")
+    rows = [dict(zip(names, database.execute_sql(_LISTED, (one,)).fetchone(), strict=True)) for one in ids]
+    return Groups(rows, following)
+
+
+def count(status: str | None = None) -> int:
+    """Return how many comparisons there are, with a status, or of any."""
+    sql = "SELECT count(*) FROM comparison_groups WHERE ? IS NULL OR status = ?"
+    return int(database.execute_sql(sql, (status, status)).fetchone()[0])
+
+
+# What is compared, and over what
+
+
+def variants(group: ComparisonGroup) -> list[Variant]:
+    """Return the variants in the order of the definition."""
+    rows = ComparisonVariant.select().where(ComparisonVariant.group == group.id).order_by(ComparisonVariant.position)
+    return [Variant(row.name, row.model, row.prompt, row.system_prompt, row.parameters or {}) for row in rows]
+
+
+def baseline_of(group: ComparisonGroup, names: list[str]) -> str | None:
+    """Return the variant that the others are compared with: the one that was named, else the first."""
+    return group.baseline if group.baseline in names else names[0] if names else None
+
+
+def cases(group: ComparisonGroup) -> list[Case]:
+    """Return the cases in the order of the definition."""
+    rows = ComparisonCase.select().where(ComparisonCase.group == group.id).order_by(ComparisonCase.position)
+    return [
+        Case(
+            row.variables or {}, row.messages, tuple(map(_assertion, row.assertions or ())), row.description,
+            row.threshold, row.metadata or {}, row.position + 1, row.case_key,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def case(group: ComparisonGroup, key: str) -> Case:
+    """Return the case of a key, of its beginning, or of its number from 1; raises NotFound."""
+    wanted = door.text(key, "a case").strip()
+    found = [
+        one for one in cases(group) if (len(wanted) >= 4 and one.key.startswith(wanted)) or str(one.line) == wanted
+    ]
+    if len(found) != 1:
+        raise NotFound("case", one_line(wanted, 40), hint=f'llmsess compare show "{group.name}" --cases lists them')
+    return found[0]
+
+
+def group_assertions(group: ComparisonGroup) -> list[Assertion]:
+    """Return the assertions that hold for every case."""
+    return [_assertion(one) for one in group.assertions or ()]
+
+
+def _assertion(given: Mapping[str, Any]) -> Assertion:
+    return parse(given, lenient=True)  # a scorer of a package that is gone
+
+
+def title_of(case: Case) -> str:
+    """Return what a case is called: a person's words, else what it asks."""
+    if case.description:
+        return one_line(case.description, 1000)
+    asked = default_prompt(case)
+    if isinstance(asked, str):
+        return one_line(asked, 1000)
+    if isinstance(asked, list):
+        return one_line(str(asked[-1].get("content", "")), 1000)
+    shown = [f"{value}" for name, value in case.variables.items() if not name.startswith("_") and name not in EXPECTED]
+    return one_line(" · ".join(shown), 1000)
+
+
+# Cells
+
+
+@dataclass(frozen=True)
+class Result:
+    """One score of a cell, as it is stored; `outcome` is scored, error or not_run."""
+
+    metric: str
+    scorer: str
+    position: str
+    outcome: str
+    score: float | None
+    passed: bool | None
+    reason: str | None
+    weight: float
+
+
+@dataclass
+class Cell:
+    """One answer: which variant, case and repeat, how it stands, what it says, what it took.
+
+    `status` is answered, failed or waiting; `cost` is nano-USD, None where no price is known.
+    """
+
+    id: int
+    variant: str
+    case: str
+    repeat: int
+    status: str
+    error: str | None
+    session: str | None
+    message_id: int | None
+    content: str | None
+    model: str | None
+    finish_reason: str | None
+    latency_ms: int | None
+    cost: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    has_parts: bool
+    score: float | None
+    passed: bool | None
+    results: list[Result] = field(default_factory=list)
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Return what the answer cost, None where no price is known."""
+        return usd(self.cost)
+
+
+_CELLS = """
+    SELECT c.id, c.variant, c.case_key, c.repeat, i.status, i.error_kind, i.error, s.uuid, m.id,
+        {content}, l.provider || '/' || l.model_name, m.finish_reason, m.latency_ms, m.cost,
+        m.input_tokens, m.output_tokens, m.parts IS NOT NULL, c.score, c.passed, m.status
+    FROM comparison_sessions c LEFT JOIN batch_items i ON i.id = c.item_id
+    LEFT JOIN messages m ON m.id = CASE WHEN i.status = 'done' THEN i.result_id ELSE c.message_id END
+    LEFT JOIN sessions s ON s.id = coalesce(i.session_id, c.session_id)
+    LEFT JOIN models l ON l.id = m.model_id
+    WHERE c.group_id = ? AND c.id > ? {wheres} ORDER BY c.id LIMIT ?
+"""
+_CONTENT = whole("m", "content")
+_RESULTS = """
+    SELECT comparison_session_id, metric, scorer, position, outcome, score, passed, coalesce(reason, error), weight
+    FROM comparison_results WHERE comparison_session_id IN (SELECT value FROM json_each(?)) ORDER BY id
+"""
+
+
+def stream_cells(
+    group: ComparisonGroup, *, case: str | None = None, texts: bool = True, results: bool = True
+) -> Iterator[Cell]:  # fmt: skip
+    """Yield the cells of a comparison, or of one of its cases, read a few hundred at a time."""
+    wheres, values = (" AND c.case_key = ?", [case]) if case is not None else ("", [])
+    sql, after = _CELLS.format(content=_CONTENT if texts else "NULL", wheres=wheres), 0
+    while rows := database.execute_sql(sql, (group.id, after, *values, READ_AT_ONCE)).fetchall():
+        cells = [_cell(row) for row in rows]
+        if results:
+            _add_results(cells)
+        yield from cells
+        after = cells[-1].id
+
+
+def _cell(row: Any) -> Cell:
+    number, variant, case, repeat, state, kind, error, session, message = row[:9]
+    *figures, passed, stored = row[9:]
+    answered = message is not None and stored == "complete"
+    status = ANSWERED if answered else _STATES.get(state or "", "waiting")
+    if status == ANSWERED and not answered:
+        status, error = FAILED, "the answer was deleted"
+    if state is None and not answered:
+        status, error = FAILED, "the answer was deleted"
+    why = f"{kind}: {error}" if kind and error else error
+    decided = None if passed is None else bool(passed)
+    how = None if status == ANSWERED else why
+    return Cell(*(number, variant, case, repeat, status, how, session, message, *figures, decided))
+
+
+def _add_results(cells: list[Cell]) -> None:
+    known = {cell.id: cell for cell in cells}
+    for number, *fields in database.execute_sql(_RESULTS, (json.dumps(list(known)),)).fetchall():
+        metric, scorer, position, outcome, score, passed, reason, weight = fields
+        said = None if passed is None else bool(passed)
+        known[number].results.append(Result(metric, scorer, position, outcome, score, said, reason, weight))
+
+
+_ASKED = """
+    SELECT p.role, substr(p.content, 1, 100000) FROM messages m JOIN messages p ON p.id = m.parent_id WHERE m.id = ?
+"""
+
+
+def answer_of(cell: Cell, variables: Mapping[str, Any]) -> Answer:
+    """Return a cell's answer as scorers see it."""
+    asked = database.execute_sql(_ASKED, (cell.message_id,)).fetchone()
+    return Answer(
+        cell.content or "", variables, asked[1] if asked else "", cell.model, cell.finish_reason, cell.latency_ms,
+        cell.cost_usd, cell.input_tokens, cell.output_tokens, _calls(cell.message_id) if cell.has_parts else (),
+    )  # fmt: skip
+
+
+def _calls(message_id: int | None) -> list[dict[str, Any]]:
+    """Return the calls of tools of a message."""
+    found = blocks(message_by_id(message_id)) if message_id is not None else None
+    return [block for block in found or () if isinstance(block, dict) and block.get("type") == "tool_use"]

@@ -1,0 +1,349 @@
+"""One assertion of a definition: which scorer, what it wants, how much it weighs; read, written, held to an answer.
+
+In a definition it is a mapping with promptfoo's keys (type, value, threshold, weight, metric, provider, rubricPrompt,
+config; `assert` for a set), or a text as its CSVs have it: `contains: Paris`, `not-icontains-any: a, b`,
+`rouge-n(0.6): text`, `is-json`, or what the answer equals.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmsess import sandbox, scorers
+from llmsess.errors import InvalidInput, did_you_mean
+from llmsess.scorers.base import Answer, Judge, NotRun, Score, Scorer, Unscored, Wanted
+from llmsess.texts import one_line
+
+SET = "assert-set"
+FOREIGN = frozenset(
+    [
+        "agent-rubric",
+        "answer-relevance",
+        "classifier",
+        "contains-html",
+        "contains-sql",
+        "context-faithfulness",
+        "context-recall",
+        "context-relevance",
+        "conversation-relevance",
+        "guardrails",
+        "is-html",
+        "is-sql",
+        "javascript",
+        "max-score",
+        "meteor",
+        "moderation",
+        "perplexity",
+        "perplexity-score",
+        "pi",
+        "research-rubric",
+        "ruby",
+        "search-rubric",
+        "select-best",
+        "similar",
+        "skill-used",
+        "trace-error-spans",
+        "trace-span-count",
+        "trace-span-duration",
+        "trajectory:goal-success",
+        "trajectory:step-count",
+        "trajectory:tool-args-match",
+        "trajectory:tool-sequence",
+        "trajectory:tool-used",
+        "webhook",
+    ]
+)  # of promptfoo, which llmsess does not run
+ALIASES = {"grade": "llm-rubric", "llm-rubric": "llm-rubric", "fn": "javascript", "eval": "javascript"}
+OPTIONS = ("provider", "rubricPrompt", "config", "n")  # that scorers read
+IGNORED = ("description", "contextTransform")
+_TEXT = re.compile(r"(not-)?([a-z][a-z0-9:-]*?)(?:\((\d+(?:\.\d+)?)\))?(?::\s*(.*))?", re.DOTALL)
+_ALONE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
+NOT = "not-"
+
+
+@dataclass(frozen=True)
+class Assertion:
+    """An assertion; `parts` are those of a set. `unusable` says why it cannot be run, where that is known already."""
+
+    type: str
+    value: Any = None
+    threshold: float | None = None
+    weight: float = 1.0
+    metric: str | None = None
+    negated: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple[Assertion, ...] = ()
+    unusable: str | None = None
+
+    @property
+    def full_type(self) -> str:
+        """Return the type as it is written."""
+        return f"{NOT}{self.type}" if self.negated else self.type
+
+    @property
+    def name(self) -> str:
+        """Return the name of the metric it measures."""
+        return self.metric or self.full_type
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the mapping that `parse()` reads again."""
+        found: dict[str, Any] = {"type": self.full_type} | dict(self.options)
+        for name in ("value", "threshold", "metric", "unusable"):
+            if getattr(self, name) is not None:
+                found[name] = getattr(self, name)
+        if self.weight != 1:
+            found["weight"] = self.weight
+        if self.parts:
+            found["assert"] = [part.as_json() for part in self.parts]
+        return found
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an assertion: `status` is scored, error or not_run; `reason` says why."""
+
+    status: str
+    score: float | None = None
+    passed: bool | None = None
+    reason: str | None = None
+
+
+# Reading
+
+
+def parse(given: Any, *, lenient: bool = False) -> Assertion:
+    """Return the assertion of a mapping or a text; raises InvalidInput.
+
+    A type that nobody knows is refused, or, where lenient (another tool's file), kept as one that is not run.
+    """
+    if isinstance(given, str):
+        return _of_text(given, lenient)
+    if not isinstance(given, Mapping):
+        raise InvalidInput(f"an assertion is a mapping with a type, or a text, not {type(given).__name__}")
+    kind = given.get("type")
+    if kind is None and isinstance(given.get("assert"), list):
+        kind = SET
+    if not isinstance(kind, str) or not kind.strip():
+        raise InvalidInput("an assertion needs a type", hint="as equals, contains, is-json, llm-rubric")
+    negated = kind.startswith(NOT)
+    plain = kind.removeprefix(NOT)
+    assertion = Assertion(
+        ALIASES.get(plain, plain),
+        given.get("value"),
+        _number(given.get("threshold"), "threshold"),
+        _weight(given.get("weight")),
+        _name(given.get("metric")),
+        negated,
+        {name: given[name] for name in OPTIONS if given.get(name) is not None},
+        tuple(parse(part, lenient=lenient) for part in given.get("assert") or ()),
+        given.get("unusable") or _unusable(given),
+    )
+    return _checked(assertion, lenient)
+
+
+def _of_text(text: str, lenient: bool) -> Assertion:
+    found = _TEXT.fullmatch(text.strip())
+    kind = ALIASES.get(found[2], found[2]) if found else ""
+    known = kind in FOREIGN or scorers.get(kind) is not None
+    if not found or not known:
+        if found and found[4] is not None and " " not in found[2] and not lenient:
+            near = did_you_mean(found[2], _names())
+            if near:
+                raise InvalidInput(f'there is no scorer "{found[2]}"{near}')
+        return Assertion("equals", text)
+    threshold, value = found[3], found[4]
+    if kind in ("cost", "latency") and threshold is None and value:
+        threshold, value = value, None
+    bare = Assertion(kind, value or None, _number(threshold, "threshold"), negated=bool(found[1]))
+    return _checked(bare, lenient)
+
+
+def _names() -> list[str]:
+    return [name for name, _ in scorers.find()] + [SET, *FOREIGN]
+
+
+def _unusable(given: Mapping[str, Any]) -> str | None:
+    """Return which part of another tool's assertion llmsess cannot honour."""
+    for name in ("transform", "contextTransform"):
+        if given.get(name):
+            return f'"{name}" is code of another language'
+    return None
+
+
+def _checked(assertion: Assertion, lenient: bool) -> Assertion:
+    """Return an assertion whose type and value are usable, or that says why it cannot be run."""
+    if assertion.type == SET:
+        if not assertion.parts:
+            raise InvalidInput("an assert-set has no assertions")
+        return assertion
+    scorer = scorers.get(assertion.type)
+    if scorer is None:
+        if assertion.type not in FOREIGN and not lenient:
+            raise InvalidInput(
+                f'there is no scorer "{one_line(assertion.type, 40)}"{did_you_mean(assertion.type, _names())}',
+                hint="llmsess compare score --help lists them",
+            )
+        return _without(assertion, f"llmsess does not run {assertion.full_type}")
+    if assertion.unusable is None and not _is_template(assertion.value):
+        try:
+            scorer.check(Wanted(assertion.value, assertion.threshold, assertion.options))
+        except InvalidInput as error:
+            raise InvalidInput(f"{assertion.full_type} {error.message}") from error
+    return assertion
+
+
+def _without(assertion: Assertion, why: str) -> Assertion:
+    from dataclasses import replace
+
+    return replace(assertion, unusable=why)
+
+
+def _is_template(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_is_template, value.values()))
+    if isinstance(value, list):
+        return any(map(_is_template, value))
+    return isinstance(value, str) and (sandbox.is_jinja(value) or value.startswith("file://"))
+
+
+def _number(value: Any, name: str) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        found = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise InvalidInput(f'a {name} is a number, not "{one_line(str(value), 40)}"')
+    return found
+
+
+def _weight(value: Any) -> float:
+    found = _number(value, "weight")
+    if found is not None and found < 0:
+        raise InvalidInput("a weight is not negative")
+    return 1.0 if found is None else found
+
+
+def _name(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise InvalidInput("a metric is a name")
+    return one_line(value, 100)
+
+
+# Holding it against an answer
+
+
+def filled(value: Any, variables: Mapping[str, Any]) -> Any:
+    """Return a value whose templates are filled with a case's variables; `{{ name }}` alone is that value itself.
+
+    Raises NotRun where the case lacks one.
+    """
+    if isinstance(value, Mapping):
+        return {key: filled(item, variables) for key, item in value.items()}
+    if isinstance(value, list):
+        return [filled(item, variables) for item in value]
+    if not isinstance(value, str) or not sandbox.is_jinja(value):
+        return value
+    try:
+        missing = sorted(name for name in sandbox.names(value) if variables.get(name) is None)
+        if missing:
+            raise NotRun(f"the case has no {', '.join(missing)}")
+        alone = _ALONE.fullmatch(value.strip())
+        return variables[alone[1]] if alone else sandbox.render(value, variables)
+    except InvalidInput as error:
+        raise Unscored(error.message) from error
+
+
+def wanted_of(assertion: Assertion, variables: Mapping[str, Any]) -> Wanted:
+    """Return what an assertion wants of a case's answers; raises NotRun, Unscored."""
+    value = filled(assertion.value, variables)
+    if assertion.value is not None and (value is None or value == ""):
+        raise NotRun("the case has no value to hold it against")
+    return Wanted(value, assertion.threshold, assertion.options)
+
+
+def measure(
+    assertion: Assertion, answer: Answer, *, python: bool = False,
+    judge: Callable[[Assertion, str], str] | None = None,
+) -> Outcome:  # fmt: skip
+    """Return what comes of an assertion; what no scorer of ours foresees makes an error, not a score.
+
+    `python` lets a person's own functions run. `judge` is given the assertion and the prompt for a judge, and returns
+    what that says, or raises Unscored or NotRun; without one, nothing is judged.
+    """
+    try:
+        if assertion.type == SET:
+            return _of_set(assertion, answer, python, judge)
+        if assertion.unusable is not None:
+            raise NotRun(assertion.unusable)
+        score = _score(assertion, answer, python, judge)
+        if not math.isfinite(score.score):
+            raise Unscored("the score is no finite number")
+    except NotRun as why:
+        return Outcome("not_run", reason=str(why))
+    except (Unscored, InvalidInput) as why:
+        return Outcome("error", reason=one_line(str(why), 500))
+    except Exception as error:  # noqa: BLE001  a scorer of another package; one answer must not cost the others
+        return Outcome("error", reason=one_line(f"{type(error).__name__}: {error}", 500))
+    if assertion.negated:
+        why_not = None if not score.passed else f"{assertion.type} holds"
+        return Outcome("scored", 1 - score.score, not score.passed, why_not)
+    return Outcome("scored", float(score.score), score.passed, score.reason)
+
+
+def _score(
+    assertion: Assertion, answer: Answer, python: bool, judge: Callable[[Assertion, str], str] | None
+) -> Score:  # fmt: skip
+    scorer = scorers.get(assertion.type)
+    if scorer is None:
+        raise NotRun(f"{assertion.type} is not installed here")
+    if assertion.type == scorers.PYTHON and not python:
+        raise NotRun("Python runs only with --allow-python")
+    wanted = wanted_of(assertion, answer.variables)
+    if isinstance(scorer, Scorer):
+        return scorer.measure(answer, wanted)
+    if judge is None:
+        raise NotRun("no judge was asked")
+    return scorer.read(judge(assertion, scorer.ask(answer, wanted)), wanted)
+
+
+def _of_set(
+    assertion: Assertion, answer: Answer, python: bool, judge: Callable[[Assertion, str], str] | None
+) -> Outcome:  # fmt: skip
+    """Return what comes of a set: all must pass, or, with a threshold, the mean of the scores must reach it."""
+    outcomes = [measure(part, answer, python=python, judge=judge) for part in assertion.parts]
+    for status in ("error", "not_run"):
+        found = [one for one in outcomes if one.status == status]
+        if found:
+            return Outcome(status, reason=found[0].reason)
+    score = weighted([(one.score, part.weight) for one, part in zip(outcomes, assertion.parts, strict=True)]) or 0.0
+    failed = [
+        part.name for one, part in zip(outcomes, assertion.parts, strict=True) if not one.passed and part.weight > 0
+    ]
+    passed = not failed if assertion.threshold is None else score >= assertion.threshold - 1e-12
+    if assertion.negated:
+        return Outcome("scored", 1 - score, not passed, "the set holds" if passed else None)
+    return Outcome("scored", score, passed, None if passed else f"{', '.join(failed)} failed")
+
+
+def weighted(scores: list[tuple[float | None, float]]) -> float | None:
+    """Return the weighted mean of the scores there are, the plain one where all weights are 0, None of none."""
+    there = [(score, weight) for score, weight in scores if score is not None]
+    if not there:
+        return None
+    total = math.fsum(weight for _, weight in there)
+    if total <= 0:
+        return math.fsum(score for score, _ in there) / len(there)
+    return math.fsum(score * weight for score, weight in there) / total
+
+
+def is_judged(assertion: Assertion) -> bool:
+    """Return whether a model must be asked."""
+    return any(map(is_judged, assertion.parts)) or isinstance(scorers.get(assertion.type), Judge)
