@@ -151,11 +151,11 @@ def show(
     compareviews.check_gates(gates)
     chosen, group = chosen_format(format_, as_json), comparisons.get(reference)
     if key is not None:
-        compareviews.show_case(group, comparisons.case(group, key), chosen)
+        compareviews.show_case(group, comparisons.case_of(group, key), chosen)
     elif failing:
         compareviews.show_cases(group, list(reports.cell_records(group, failing=True)), chosen)
     elif cases:
-        compareviews.show_matrix(group, comparisons.cases(group), chosen)
+        compareviews.show_matrix(group, comparisons.cases_of(group), chosen)
     else:
         compareviews.show(comparisons.summary(group), chosen)
     if gates:

@@ -60,7 +60,7 @@ def show_cases(group: ComparisonGroup, rows: Sequence[Row], format: str | None) 
 
 def show_matrix(group: ComparisonGroup, cases: Sequence[Any], format: str | None) -> None:
     """Show the cases, each with how every variant fared."""
-    names = [variant.name for variant in comparisons.variants(group)]
+    names = [variant.name for variant in comparisons.variants_of(group)]
     marks: dict[str, dict[str, list[str]]] = {}
     for cell in comparisons.stream_cells(group, texts=False):
         marks.setdefault(cell.case, {}).setdefault(cell.variant, []).append(_mark(cell))
@@ -99,9 +99,8 @@ def _show_people(summary: Summary, format: str | None) -> None:
     odd = f", {summary.failed:,} failed" if summary.failed else ""
     head = f"{summary.answered:,} of {counted(summary.cells, 'answer')}{odd}: {counted(summary.cases, 'case')}"
     repeats = f" x {summary.repeats} repeats" if summary.repeats > 1 else ""
-    output.out(
-        f"{style(output.cell(group.name), bold=True)}  {group.status}; {head} x {len(summary.sides)} variants{repeats}"
-    )
+    sides = counted(len(summary.sides), "variant")
+    output.out(f"{style(output.cell(group.name), bold=True)}  {group.status}; {head} x {sides}{repeats}")
     for one in summary.verdicts:
         colour = {BETTER: "green", WORSE: "red"}.get(one.verdict)
         words = output.cell(f"{one.metric}: {one.sentence}")
@@ -110,11 +109,16 @@ def _show_people(summary: Summary, format: str | None) -> None:
         output.out("There is one variant only: nothing to compare it with.")
     output.out()
     _show_sides(summary, format)
-    for ballot in summary.ballots:
-        output.out(output.wrapped(_ballot_line(ballot)))
-    for difference in summary.differences:
-        if difference.figure != "output_tokens" and difference.low is not None:
-            output.out(output.wrapped(_difference_line(difference)))
+    lines = [_ballot_line(ballot) for ballot in summary.ballots]
+    lines += [
+        _difference_line(one) for one in summary.differences if one.figure != "output_tokens" and one.low is not None
+    ]
+    output.out() if lines else None
+    for line in lines:
+        output.out(output.wrapped(line))
+    if summary.cases == 1 and not summary.metrics:  # there is nothing else to see
+        output.out()
+        show_case(group, comparisons.cases_of(group)[0], None)
     _advise(summary)
 
 
@@ -162,7 +166,7 @@ def _side_line(side: Side) -> Row:
 def _metric(one: answering.Metric) -> str:
     """Return a mean with its interval, and what was left out of it."""
     interval = "" if one.mean is None or one.low is None else f" [{one.low:.2f}, {one.high:.2f}]"
-    odd = [f"{one.errors:,} errors" if one.errors else "", f"{one.not_run:,} not run" if one.not_run else ""]
+    odd = [counted(one.errors, "error") if one.errors else "", f"{one.not_run:,} not run" if one.not_run else ""]
     mean = "not scored" if one.mean is None else f"{one.mean:.2f}"
     return ", ".join(filter(None, (f"{mean}{interval}", *odd)))
 

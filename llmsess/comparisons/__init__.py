@@ -26,7 +26,7 @@ from llmsess.comparisons.running import RunReport, job_of, plan, run, settle
 from llmsess.comparisons.scoring import Scored
 from llmsess.comparisons.scoring import score as _score
 from llmsess.comparisons.verdicts import Verdict
-from llmsess.comparisons.viewing import Cell, case, cases, count, find, get, stream_cells, title_of, variants
+from llmsess.comparisons.viewing import Cell, case_of, cases_of, count, find, get, stream_cells, title_of, variants_of
 from llmsess.db import database
 from llmsess.errors import Conflict
 from llmsess.listing import SessionFilter
@@ -34,10 +34,10 @@ from llmsess.models import ComparisonGroup
 from llmsess.scorers import Judge, Scorer
 
 __all__ = [
-    "FORMATS", "Cell", "Gate", "Judged", "Linked", "Pair", "RunReport", "Scored", "Summary", "Verdict", "add", "case",
-    "cases", "cast", "check", "count", "delete", "export", "find", "get", "job_of", "judge", "of_filter", "pairs",
-    "plan", "run", "score", "scorers", "settle", "stream_cells", "summary", "title_of", "to_vote", "undo",
-    "variants", "votes",
+    "FORMATS", "Cell", "Gate", "Judged", "Linked", "Pair", "RunReport", "Scored", "Summary", "Verdict", "add",
+    "case_of", "cases_of", "cast", "check", "count", "delete", "export", "find", "get", "job_of", "judge", "of_filter",
+    "pairs", "plan", "run", "score", "scorers", "settle", "stream_cells", "summary", "title_of", "to_vote", "undo",
+    "variants_of", "votes",
 ]  # fmt: skip
 
 

@@ -111,8 +111,8 @@ class Summary:
 def summary(reference: str | ComparisonGroup) -> Summary:
     """Return what a comparison says; raises NotFound."""
     group = viewing.get(reference)
-    known = viewing.cases(group)
-    sides = viewing.variants(group)
+    known = viewing.cases_of(group)
+    sides = viewing.variants_of(group)
     names = [variant.name for variant in sides]
     base = viewing.baseline_of(group, names)
     cells = list(viewing.stream_cells(group, texts=False))
@@ -153,7 +153,8 @@ def score_of(cell: Cell, metric: str) -> float | None:
     own = [(one.score, one.weight) for one in cell.results if one.metric == metric and one.outcome == "scored"]
     if own or metric != PASS:
         return weighted(own)
-    return None if cell.passed is None else float(cell.passed)
+    known = cell.passed is not None and all(one.outcome == "scored" for one in cell.results if one.weight > 0)
+    return float(bool(cell.passed)) if known else None  # where some are known only to fail, a rate of them would lie
 
 
 def table(cells: Iterable[Cell], metric: str) -> Scores:
@@ -200,7 +201,7 @@ def outcome_of(cell: Cell, metric: str) -> str | None:
     own = [one for one in cell.results if one.metric == metric]
     if not own and metric == PASS:
         own = [one for one in cell.results if one.weight > 0]
-        if cell.passed is not None:
+        if score_of(cell, metric) is not None:
             return "passed" if cell.passed else "failed"
     if not own:
         return None

@@ -57,9 +57,9 @@ def pairs(group: ComparisonGroup, *, everyone: bool = False) -> Iterator[Pair]:
 
     Equal answers are left out: nobody can prefer one of them.
     """
-    names = [variant.name for variant in viewing.variants(group)]
+    names = [variant.name for variant in viewing.variants_of(group)]
     base = viewing.baseline_of(group, names)
-    known = {case.key: case for case in viewing.cases(group)}
+    known = {case.key: case for case in viewing.cases_of(group)}
     waiting: dict[tuple[str, int], dict[str, Cell]] = {}
     for cell in viewing.stream_cells(group, results=False):
         if cell.status == ANSWERED:

@@ -88,7 +88,7 @@ def _link(
     group: ComparisonGroup, session: Session, before: list[Message], answer: Message, variant: str | None
 ) -> bool:  # fmt: skip
     case, name = _case(before), variant or _model(answer, session)
-    known = {one.name: one for one in viewing.variants(group)}
+    known = {one.name: one for one in viewing.variants_of(group)}
     if name not in known:
         planning.enter_variant(group, Variant(name, None), len(known))
     elif known[name].model is not None:

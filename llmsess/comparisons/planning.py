@@ -160,7 +160,7 @@ def _by_id(group_id: int) -> ComparisonGroup:
 
 
 def _enter_variants(group: ComparisonGroup, spec: Spec) -> None:
-    known = {variant.name: variant for variant in viewing.variants(group)}
+    known = {variant.name: variant for variant in viewing.variants_of(group)}
     for variant in spec.variants:
         if variant.name not in known:
             enter_variant(group, variant, len(known))
@@ -277,9 +277,9 @@ def _job(group: ComparisonGroup) -> BatchJob | None:
 
 def _rows(group: ComparisonGroup) -> Iterator[Row]:
     """Yield a row for each cell that is asked for, in the order of the cells."""
-    compared = [variant for variant in viewing.variants(group) if variant.model is not None]
+    compared = [variant for variant in viewing.variants_of(group) if variant.model is not None]
     number = 0
-    for case in viewing.cases(group):
+    for case in viewing.cases_of(group):
         for repeat in range(group.repeats):
             for variant in compared:
                 number += 1

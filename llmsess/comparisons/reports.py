@@ -100,7 +100,7 @@ def ballot_record(one: Ballot) -> dict[str, Any]:
 
 def cell_records(group: ComparisonGroup, *, case: str | None = None, failing: bool = False) -> Iterator[dict[str, Any]]:
     """Yield each answer with its case and its scores as an object; with `failing` those that fail or did not come."""
-    known = {one.key: one for one in viewing.cases(group)}
+    known = {one.key: one for one in viewing.cases_of(group)}
     for cell in viewing.stream_cells(group, case=case):
         if not failing or is_failing(cell):
             yield cell_record(cell, known[cell.case])
@@ -160,7 +160,7 @@ def _write_jsonl(group: ComparisonGroup, out: IO[str]) -> int:
 
 def _write_csv(group: ComparisonGroup, out: IO[str]) -> int:
     metrics = list(answering.summary(group).metrics)
-    variables = list(dict.fromkeys(name for case in viewing.cases(group) for name in case.variables))
+    variables = list(dict.fromkeys(name for case in viewing.cases_of(group) for name in case.variables))
     figures = ("latency_ms", "cost_usd", "input_tokens", "output_tokens", "finish_reason", "session")
     heading = [
         "case",
@@ -177,7 +177,7 @@ def _write_csv(group: ComparisonGroup, out: IO[str]) -> int:
     ]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([_plain(name) for name in heading])
-    known = {one.key: one for one in viewing.cases(group)}
+    known = {one.key: one for one in viewing.cases_of(group)}
     count = 0
     for cell in viewing.stream_cells(group):
         count += 1
@@ -256,7 +256,7 @@ def _write_junit(group: ComparisonGroup, out: IO[str]) -> int:
     rows = list(cell_records(group))
     out.write('<?xml version="1.0" encoding="UTF-8"?>\n')
     out.write(f'<testsuites name={_attribute(group.name)} tests="{len(rows)}">\n')
-    for variant in viewing.variants(group):
+    for variant in viewing.variants_of(group):
         ours = [row for row in rows if row["variant"] == variant.name]
         kinds = [_kind(row) for row in ours]
         counts = " ".join(f'{name}="{kinds.count(kind)}"' for name, kind in _COUNTED)

@@ -74,7 +74,7 @@ def _with_limits(spec: specs.Spec, limits: Mapping[str, Any]) -> specs.Spec:
 
 def _asks(group: ComparisonGroup) -> bool:
     """Return whether any variant is asked, rather than made of linked sessions."""
-    return any(variant.model is not None for variant in viewing.variants(group)) and group.spec is not None
+    return any(variant.model is not None for variant in viewing.variants_of(group)) and group.spec is not None
 
 
 def job_of(group: ComparisonGroup) -> BatchJob | None:

@@ -92,7 +92,7 @@ def score(
 def _answers(group: ComparisonGroup) -> Iterator[tuple[Cell, Case, list[Assertion], Answer]]:
     """Yield each answer with its case and what is to hold."""
     shared = viewing.group_assertions(group)
-    known = {case.key: case for case in viewing.cases(group)}
+    known = {case.key: case for case in viewing.cases_of(group)}
     for cell in viewing.stream_cells(group, results=False):
         if cell.status == ANSWERED:
             case = known[cell.case]
@@ -176,7 +176,7 @@ def _ask(
 
 def _all(group: ComparisonGroup) -> Iterator[Assertion]:
     yield from viewing.group_assertions(group)
-    for case in viewing.cases(group):
+    for case in viewing.cases_of(group):
         yield from case.assertions
 
 

@@ -24,9 +24,9 @@ BETTER, WORSE, NO_EVIDENCE, NOT_ENOUGH = "better", "worse", "no_evidence", "not_
 class Verdict:
     """What is known of a difference, variant less baseline; None is what cannot be said.
 
-    `n` cases have both; `wins`, `losses` and `ties` are theirs; `missing` cases lack one, of which `errors` had no
-    answer or no score and `not_run` could not be scored. `low` and `high` are the 95 % interval, `p_adjusted`
-    is for several variants, `effect` is of the kind `effect_name`, `detectable` the least difference that n finds 8 times of 10.
+    `n` cases have both; `wins`, `losses` and `ties` are theirs. `missing` cases lack one: `errors` had no answer
+    or no score, `not_run` could not be scored. `low` and `high` are the 95 % interval, `p_adjusted` is for several
+    variants, `effect` is of the kind `effect_name`, `detectable` the least difference that n finds 8 times of 10.
     """
 
     metric: str
@@ -187,7 +187,8 @@ def _sentence(one: Verdict) -> str:
 def _left_out(one: Verdict) -> str:
     if not one.missing:
         return ""
-    why = [f"{one.errors:,} errors" if one.errors else "", f"{one.not_run:,} not run" if one.not_run else ""]
+    errors = f"{one.errors:,} error{'' if one.errors == 1 else 's'}"
+    why = [errors if one.errors else "", f"{one.not_run:,} not run" if one.not_run else ""]
     words = ", ".join(filter(None, why))
     return f"; {one.missing:,} left out{f': {words}' if words else ''}"
 

@@ -78,7 +78,7 @@ def count(status: str | None = None) -> int:
 # What is compared, and over what
 
 
-def variants(group: ComparisonGroup) -> list[Variant]:
+def variants_of(group: ComparisonGroup) -> list[Variant]:
     """Return the variants in the order of the definition."""
     rows = ComparisonVariant.select().where(ComparisonVariant.group == group.id).order_by(ComparisonVariant.position)
     return [Variant(row.name, row.model, row.prompt, row.system_prompt, row.parameters or {}) for row in rows]
@@ -89,7 +89,7 @@ def baseline_of(group: ComparisonGroup, names: list[str]) -> str | None:
     return group.baseline if group.baseline in names else names[0] if names else None
 
 
-def cases(group: ComparisonGroup) -> list[Case]:
+def cases_of(group: ComparisonGroup) -> list[Case]:
     """Return the cases in the order of the definition."""
     rows = ComparisonCase.select().where(ComparisonCase.group == group.id).order_by(ComparisonCase.position)
     return [
@@ -101,11 +101,11 @@ def cases(group: ComparisonGroup) -> list[Case]:
     ]  # fmt: skip
 
 
-def case(group: ComparisonGroup, key: str) -> Case:
+def case_of(group: ComparisonGroup, key: str) -> Case:
     """Return the case of a key, of its beginning, or of its number from 1; raises NotFound."""
     wanted = door.text(key, "a case").strip()
     found = [
-        one for one in cases(group) if (len(wanted) >= 4 and one.key.startswith(wanted)) or str(one.line) == wanted
+        one for one in cases_of(group) if (len(wanted) >= 4 and one.key.startswith(wanted)) or str(one.line) == wanted
     ]
     if len(found) != 1:
         raise NotFound("case", one_line(wanted, 40), hint=f'llmsess compare show "{group.name}" --cases lists them')

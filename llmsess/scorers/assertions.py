@@ -185,7 +185,7 @@ def _checked(assertion: Assertion, lenient: bool) -> Assertion:
         if assertion.type not in FOREIGN and not lenient:
             raise InvalidInput(
                 f'there is no scorer "{one_line(assertion.type, 40)}"{did_you_mean(assertion.type, _names())}',
-                hint="llmsess compare score --help lists them",
+                hint="llmsess compare score --scorers lists them",
             )
         return _without(assertion, f"llmsess does not run {assertion.full_type}")
     if assertion.unusable is None and not _is_template(assertion.value):

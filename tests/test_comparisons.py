@@ -1,0 +1,645 @@
+"""Comparisons in the library: definitions, cases, running, growing, scoring again, verdicts, votes, what is bad."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmsess import batches, comparisons, db, sessions
+from llmsess.comparisons import answering, cases, gates, judging, specs, viewing
+from llmsess.errors import Conflict, InvalidInput, NotFound
+from llmsess.models import ComparisonResult, ComparisonVote, Session
+from tests.server import ChatServer
+
+Script = Callable[..., str]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """Write a script of answers by prompt, and return the model's reference."""
+
+    def write(name: str, answers: dict[str, Any]) -> str:
+        entries = [
+            {"prompt": prompt} | (answer if isinstance(answer, dict) else {"content": answer})
+            for prompt, answer in answers.items()
+        ]
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(entries))
+        return f"scripted/{path}"
+
+    return write
+
+
+def spec(name: str = "c", models: Any = ("echo/a", "echo/b"), **more: Any) -> dict[str, Any]:
+    variants = [{"name": model.split("/")[-1][-12:], "model": model} for model in models]
+    return {"name": name, "variants": variants, "prompt": "{{ q }}", "cases": [{"q": "x", "expected": "x"}]} | more
+
+
+def cells(name: str = "c") -> list[viewing.Cell]:
+    return list(comparisons.stream_cells(comparisons.get(name)))
+
+
+# The whole way
+
+
+def test_a_comparison_from_its_definition_to_its_verdict(database: db.Database, script: Script) -> None:
+    asked = [{"q": f"q{n}", "expected": f"a{n}"} for n in range(12)]
+    good = script("good", {f"q{n}": f"a{n}" for n in range(12)})
+    bad = script("bad", {f"q{n}": f"a{n}" if n < 2 else "no" for n in range(12)})
+    report = comparisons.run({
+        "name": "first", "variants": [{"name": "old", "model": bad}, {"name": "new", "model": good}], "prompt": "{{ q }}",
+        "cases": asked, "scorers": [{"type": "equals", "value": "{{ expected }}"}],
+    })  # fmt: skip
+    assert (report.status, report.group.status) == ("done", "done")
+    assert report.scored is not None and (report.scored.answers, report.scored.scored) == (24, 24)
+    found = comparisons.summary("first")
+    (one,) = found.verdicts
+    assert (one.metric, one.baseline, one.variant, one.n, one.test) == ("equals", "old", "new", 12, "McNemar exact")
+    assert (one.verdict, one.wins, one.losses, one.ties) == ("better", 10, 0, 2)
+    assert one.difference == pytest.approx(10 / 12) and one.p == pytest.approx(2 / 2**10)
+    assert one.sentence.startswith("new is better than old by 83.3 points (95% ")
+    assert one.sentence.endswith("n=12, p=0.002)")
+    types = {row.session_type for row in Session.select()}
+    assert types == {"comparison"}
+
+
+def test_nothing_is_asked_twice_and_what_is_new_is_added(database: db.Database) -> None:
+    first = comparisons.run(spec(repeats=1))
+    assert first.batch.job.calls == 2
+    again = comparisons.run(spec(repeats=1))
+    assert again.batch.job.calls == 2
+    more = spec(repeats=2, cases=[{"q": "x", "expected": "x"}, {"q": "y"}])
+    more["variants"].append({"name": "c", "model": "echo/c"})
+    assert comparisons.run(more).batch.job.calls == 3 * 2 * 2
+    assert comparisons.run("c").batch.job.calls == 12
+    assert len(cells()) == 12 and {cell.status for cell in cells()} == {"answered"}
+
+
+def test_what_a_variant_asks_cannot_change_under_its_name(database: db.Database) -> None:
+    comparisons.run(spec())
+    with pytest.raises(Conflict, match='the variant "a" of "c" was another one'):
+        comparisons.run(spec(prompt="Please: {{ q }}"))
+    assert comparisons.get("c").status == "done" and len(cells()) == 2
+
+
+def test_a_corrected_expectation_needs_no_new_answer(database: db.Database) -> None:
+    checks = [{"type": "equals", "value": "{{ expected }}"}]
+    comparisons.run(spec(cases=[{"q": "x", "expected": "y"}], scorers=checks))
+    assert [cell.passed for cell in cells()] == [False, False]
+    report = comparisons.run(spec(cases=[{"q": "x", "expected": "x"}], scorers=checks))
+    assert report.batch.job.calls == 2
+    assert [cell.passed for cell in cells()] == [True, True]
+
+
+def test_repeats_share_the_cache_by_their_number(database: db.Database, server: ChatServer, monkeypatch: Any) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    from llmsess import catalog
+
+    catalog.add_model("openai/echo", base_url=server.url)
+    one = {"models": ["openai/echo"], "prompt": "hi", "repeats": 3, "cache": True}
+    assert comparisons.run({"name": "one", **one}).batch.job.calls == 3
+    assert comparisons.run({"name": "two", **one}).batch.job.calls == 0
+    assert comparisons.run({"name": "three", **one, "repeats": 4}).batch.job.calls == 1
+    assert server.calls()["hi"] == 4
+    assert [cell.content for cell in cells("two")] == ["hi"] * 3
+    assert batches.run(batches.create("alone", ["hi"], model="openai/echo", cache=True)).job.calls == 0
+
+
+def test_scoring_again_makes_no_calls_and_takes_the_place_of_what_was(database: db.Database) -> None:
+    comparisons.run(spec(scorers=["contains: x"]))
+    calls = batches.status("compare/c").calls
+    done = comparisons.score("c", new=["equals: x", {"type": "contains", "value": "z", "metric": "zed"}])
+    assert (done.answers, done.scored, done.asked) == (2, 4, 0)
+    assert batches.status("compare/c").calls == calls
+    assert comparisons.summary("c").metrics == ("pass", "equals", "zed")
+    assert ComparisonResult.select().count() == 4
+    assert [(cell.score, cell.passed) for cell in cells()] == [(0.5, False)] * 2
+
+
+def test_weights_thresholds_and_sets(database: db.Database) -> None:
+    checks = [
+        {"type": "contains", "value": "x", "weight": 3},
+        {"type": "contains", "value": "z"},
+        {"type": "contains", "value": "z", "weight": 0, "metric": "told"},
+        {"type": "assert-set", "weight": 0, "assert": [{"type": "equals", "value": "x", "metric": "inner"}]},
+    ]
+    comparisons.run(spec(cases=[{"vars": {"q": "x"}, "threshold": 0.7}, {"q": "x2"}], scorers=checks))
+    assert [(cell.score, cell.passed) for cell in cells()] == [(0.75, True)] * 2 + [(0.75, False)] * 2
+    assert comparisons.summary("c").metrics == ("pass", "contains", "told", "assert-set", "inner")
+    assert [(one.metric, one.weight) for one in cells()[0].results if one.metric == "inner"] == [("inner", 0)]
+
+
+def test_a_derived_metric_is_a_formula_over_the_others(database: db.Database) -> None:
+    derived = [{"name": "share", "value": "contains / __count"}, {"name": "twice", "value": "share * 2"},
+               {"name": "odd", "value": "contains / 0"}, {"name": "none", "value": "nothing + 1"}]  # fmt: skip
+    comparisons.run(spec(scorers=["contains: x"], derived=derived))
+    assert comparisons.summary("c").sides[0].derived == {"share": 1.0, "twice": 2.0, "odd": None, "none": None}
+
+
+# Definitions
+
+
+def test_lists_of_parts_are_crossed(database: db.Database) -> None:
+    read = specs.read({
+        "name": "x", "models": ["echo/a", "echo/b"], "prompts": ["{{ q }}", "Please {{ q }}"], "systems": ["Be kind."],
+        "parameters": [{"temperature": 0}, {"temperature": 1}], "cases": [{"q": ["1", "2"], "r": ["a", "b"], "expected": ["k", "l"]}],
+    })  # fmt: skip
+    assert len(read.variants) == 8 and len(read.cases) == 4 and read.cells == 32
+    assert read.variants[3].name == "echo/a, prompt 2, parameters 2"
+    assert read.variants[3].parameters == {"temperature": 1} and read.variants[3].system == "Be kind."
+    assert [(case.variables["q"], case.variables["r"]) for case in read.cases] == [
+        ("1", "a"),
+        ("1", "b"),
+        ("2", "a"),
+        ("2", "b"),
+    ]
+    assert read.cases[0].variables["expected"] == ["k", "l"]
+
+
+def test_a_definition_is_read_from_yaml_and_json_and_files_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text("q,expected\na,1\n")
+    (tmp_path / "p.txt").write_text("Say {{ q }}")
+    text = (
+        "name: x\nvariants:\n  - {name: a, model: echo/a}\nprompt: file://p.txt\ncases: cases.csv\nscorers: [is-json]\n"
+    )
+    (tmp_path / "spec.yaml").write_text(text)
+    read = specs.read(tmp_path / "spec.yaml")
+    assert (read.variants[0].prompt, read.cases[0].variables) == ("Say {{ q }}", {"q": "a", "expected": "1"})
+    assert read.text == text and len(read.sha256) == 64
+    assert specs.read(json.dumps(spec())).name == "c"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"variants": []}, "no variants"),
+        ({"cases": []}, "no cases"),
+        ({"name": None}, "needs a name"),
+        ({"name": "@x"}, "is no name"),
+        ({"baseline": "nobody"}, 'the baseline "nobody" is no variant'),
+        ({"repeats": 0}, "repeats is a number from 1"),
+        ({"repeats": True}, "repeats is a number from 1"),
+        ({"variants": [{"name": "a"}]}, "needs a model"),
+        ({"variants": [{"name": "a", "model": "echo/a"}] * 2}, "two variants are called a"),
+        ({"variants": [{"name": "a", "model": "echo/a", "promt": "x"}]}, "a variant has no promt"),
+        ({"variants": "echo/a"}, "variants is a list"),
+        ({"scorer": []}, 'a comparison has no "scorer"; did you mean "scorers"'),
+        ({"scorers": ["contians: x"]}, 'did you mean "contains"'),
+        ({"cases": 7}, "cases are a list"),
+        ({"cases": [7]}, "case 1: a case is a mapping or a text"),
+        ({"cases": "nothing.csv"}, "there is no file"),
+        ({"cases": [{"q": []}]}, "an empty list"),
+        ({"prompt": "{{ other }}"}, "the prompt needs other, the case has q, expected"),
+        ({"prompt": "{{ q"}, "the template is wrong"),
+        ({"prompt": "{{ q.__class__ }}"}, "cannot be filled"),
+        ({"prompt": None, "cases": [{"word": "x"}]}, "there is no prompt: the case has word"),
+        ({"prompt": "{{ q }}", "cases": [{"q": " "}]}, "its prompt is empty"),
+        ({"variants": [{"name": "a", "model": "nobody/x"}]}, 'no provider "nobody"'),
+        ({"judge": "nobody/x"}, 'no provider "nobody"'),
+        ({"limits": {"rpn": 3}}, "a batch has no rpn"),
+        ({"derived": [{"name": "x"}]}, "a derived metric has a name and a value"),
+        ({"repeats": 1000, "cases": [{"q": str(n)} for n in range(501)]}, "too many for one comparison"),
+    ],
+    ids=range(27),
+)
+def test_what_is_no_definition_is_refused_in_one_line_and_leaves_nothing(
+    database: db.Database, changed: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        comparisons.run(spec() | changed)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert comparisons.count() == 0 or "batch has no" in words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: [\n", "no YAML"),
+        ("- a\n- b\n", "a comparison is a mapping"),
+        ("a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+         "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n"
+         "g: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g,*g]\n", "grows beyond any use"),
+        ("name: !!python/object/apply:os.system ['true']\n", "no YAML"),
+        ("a: " + "[" * 3000 + "\n", "no YAML"),
+    ],
+    ids=range(5),
+)  # fmt: skip
+def test_a_text_that_is_no_definition_is_refused(text: str, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        specs.read(text)
+
+
+def test_the_same_yaml_may_use_anchors() -> None:
+    read = specs.read("name: x\nvariants:\n  - &v {name: a, model: echo/a}\n  - {<<: *v, name: b}\nprompt: hi\n")
+    assert [variant.name for variant in read.variants] == ["a", "b"]
+
+
+# Cases
+
+
+def rows(source: Any, base: Path = Path()) -> list[cases.Case]:
+    return list(cases.distinct(list(cases.read(source, base))))
+
+
+def test_cases_are_known_by_what_they_say_and_count_once(database: db.Database) -> None:
+    one, two, three = {"q": "a", "expected": "1"}, {"q": "b"}, {"q": "a", "expected": "2"}
+    assert [case.key for case in rows([one, two])] == [case.key for case in rows([two, one])][::-1]
+    assert len(rows([one, two, one])) == 2
+    assert len(rows([one, three])) == 2  # they expect different things
+    report = comparisons.run(spec(cases=[one, one, two]))
+    assert len(cells()) == 4
+    assert report.group.notes == ["1 case asks what another asks, and count once with it"]
+
+
+def test_samples_of_openai_evals(tmp_path: Path) -> None:
+    lines: list[dict[str, Any]] = [
+        {"input": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}], "ideal": "4"},
+        {"input": "Capital of France?", "ideal": ["Paris", "paris"], "topic": "geo"},
+    ]
+    (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    first, second = rows("s.jsonl", tmp_path)
+    assert cases.default_prompt(first) == lines[0]["input"] and first.variables == {"expected": "4"}
+    assert cases.default_prompt(second) == "Capital of France?"
+    assert second.variables == {"input": "Capital of France?", "topic": "geo", "expected": ["Paris", "paris"]}
+
+
+def test_inspect_datasets(tmp_path: Path) -> None:
+    lines: list[dict[str, Any]] = [
+        {"id": 7, "input": "Which is red?", "choices": ["sky", "blood"], "target": "B", "metadata": {"hard": False}},
+        {"input": [{"role": "user", "content": "Hi"}], "target": "Hello"},
+    ]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    first, second = rows("d.jsonl", tmp_path)
+    asked = cases.default_prompt(first)
+    assert isinstance(asked, str) and asked.startswith("Which is red?\n\nA) sky\nB) blood\n\n")
+    assert (first.variables["expected"], first.metadata) == ("B", {"hard": False, "id": 7})
+    assert cases.default_prompt(second) == [{"role": "user", "content": "Hi"}]
+    (tmp_path / "d.csv").write_text("input,target\nHow?,So.\n")
+    assert rows("d.csv", tmp_path)[0].variables == {"input": "How?", "expected": "So."}
+    (tmp_path / "d.json").write_text(json.dumps(lines))
+    assert len(rows("d.json", tmp_path)) == 2
+
+
+def test_messages_go_as_they_stand_and_inspect_and_evals_run_unchanged(database: db.Database, tmp_path: Path) -> None:
+    sample = {
+        "input": [
+            {"role": "user", "content": "one"},
+            {"role": "assistant", "content": "two"},
+            {"role": "user", "content": "three"},
+        ],
+        "ideal": "three",
+    }
+    (tmp_path / "s.jsonl").write_text(json.dumps(sample))
+    comparisons.run(
+        {"name": "s", "models": ["echo/a"], "cases": str(tmp_path / "s.jsonl"), "scorers": ["equals: {{ expected }}"]}
+    )
+    (cell,) = cells("s")
+    assert (cell.content, cell.passed) == ("three", True)
+    assert [message.content for message in sessions.path(cell.session or "")] == ["one", "two", "three", "three"]
+
+
+def test_stored_messages_are_cases(database: db.Database) -> None:
+    sessions.append(sessions.create("s"), "user", "what is it?")
+    found = [{"vars": {"prompt": row.value["prompt"]}} for row in batches.stored() if row.value]
+    comparisons.run({"name": "x", "models": ["echo/a", "echo/b"], "cases": found})
+    assert [cell.content for cell in cells("x")] == ["what is it?"] * 2
+
+
+# What goes wrong
+
+
+def test_answers_that_fail_are_counted_apart_and_asked_again_when_wanted(database: db.Database, script: Script) -> None:
+    wrong = {"error": {"kind": "bad_request", "status": 400}}
+    model = script("half", {"q1": "a1", "q2": wrong})
+    value = spec("f", ["echo/a", model], cases=[{"q": "q1"}, {"q": "q2"}], scorers=["contains: 1"])
+    report = comparisons.run(value)
+    assert (report.status, report.group.status) == ("some_failed", "done")
+    found = comparisons.summary("f")
+    assert (found.cells, found.answered, found.failed) == (4, 3, 1)
+    (one,) = found.verdicts
+    assert (one.n, one.missing, one.errors, one.verdict) == (1, 1, 1, "not_enough")
+    assert found.sides[1].metrics[0].errors == 1 and found.sides[1].metrics[0].mean == 1.0
+    script("half", {"q1": "a1", "q2": "a2"})
+    assert comparisons.run("f", retry=True).status == "done"
+    assert [cell.content for cell in cells("f")] == ["q1", "a1", "q2", "a2"]
+
+
+def test_all_answers_of_a_variant_missing(database: db.Database, script: Script) -> None:
+    comparisons.run(spec("m", ["echo/a", "scripted/none.json"], scorers=["contains: x"]))
+    found = comparisons.summary("m")
+    (one,) = found.verdicts
+    assert (one.n, one.verdict, one.p, one.difference) == (0, "not_enough", None, None)
+    assert found.sides[1].metrics[0].mean is None and found.sides[1].figures["latency_ms"].median is None
+    assert "no case has a score of both" in one.sentence
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_few_cases_say_so(database: db.Database, script: Script, count: int) -> None:
+    asked = [{"q": f"q{n}"} for n in range(max(count, 1))]
+    good = script("good", {f"q{n}": "yes" for n in range(count)})
+    comparisons.run(spec("n", ["echo/a", good], cases=asked, scorers=["contains: yes"]))
+    (one,) = comparisons.summary("n").verdicts
+    assert (one.n, one.verdict) == (count, "not_enough")
+    assert one.sentence.startswith("No evidence of a difference") and "nan" not in one.sentence.lower()
+
+
+def test_no_variance_is_no_evidence(database: db.Database) -> None:
+    comparisons.run(spec("z", cases=[{"q": f"x{n}"} for n in range(20)], scorers=["contains: x"]))
+    (one,) = comparisons.summary("z").verdicts
+    assert (one.verdict, one.n, one.difference, one.p) == ("no_evidence", 20, 0, 1)
+    assert one.low is not None and one.low < 0 < (one.high or 0)
+    assert one.sentence == "No evidence of a difference: b vs a (n=20, p=1; could have detected 30.0 points)"
+
+
+def test_one_variant_has_figures_and_no_verdict(database: db.Database) -> None:
+    comparisons.run(spec("o", ["echo/a"], scorers=["contains: x"]))
+    found = comparisons.summary("o")
+    assert found.verdicts == () and found.sides[0].metrics[0].mean == 1
+
+
+def test_a_case_without_an_expected_value_is_not_run_and_never_passes(database: db.Database) -> None:
+    asked = [{"q": "x", "expected": "x"}, {"q": "y"}]
+    comparisons.run(spec("e", cases=asked, scorers=["equals: {{ expected }}", "contains: x"]))
+    assert [cell.passed for cell in cells("e")] == [True, True, False, False]
+    found = comparisons.summary("e")
+    assert found.metrics == ("pass", "equals", "contains")
+    passing = found.sides[0].metrics[0]
+    assert (passing.n, passing.mean, passing.not_run) == (1, 1.0, 1)  # not 0.5: only failures would be known of y
+
+
+def test_a_scorer_that_throws_is_an_error_of_its_own(database: db.Database, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "thrower.py").write_text("def boom(output, context):\n    return 1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    comparisons.run(spec("t", scorers=["python: thrower:boom", "contains: x"]), python=True)
+    (first, *_) = cells("t")
+    assert [(one.outcome, one.passed) for one in first.results] == [("error", None), ("scored", True)]
+    assert (first.score, first.passed) == (1.0, None)
+    metric = comparisons.summary("t").sides[0].metrics[1]
+    assert (metric.metric, metric.mean, metric.errors) == ("python", None, 1)
+
+
+def test_a_deleted_answer_is_said_to_be_deleted(database: db.Database) -> None:
+    comparisons.run(spec("d", scorers=["contains: x"]))
+    sessions.delete(cells("d")[0].session or "")
+    assert [(cell.status, cell.error) for cell in cells("d")] == [
+        ("failed", "the answer was deleted"),
+        ("answered", None),
+    ]
+    assert comparisons.summary("d").failed == 1
+
+
+# Verdicts
+
+
+def judge_script(script: Script, winner: Callable[[str], str]) -> str:
+    path = Path(script("judge", {}).removeprefix("scripted/"))
+    path.write_text(json.dumps([{"match": "", "content": winner("")}]))
+    return f"scripted/{path}"
+
+
+def test_scores_between_0_and_1_are_compared_by_changing_signs(database: db.Database, script: Script) -> None:
+    truth = "the quick brown fox jumps"
+    asked = [{"q": f"q{n}", "expected": truth} for n in range(10)]
+    words = truth.split()
+    near = script("near", {f"q{n}": " ".join(words[: 3 + n % 3]) for n in range(10)})
+    far = script("far", {f"q{n}": " ".join(words[: 1 + n % 2]) for n in range(10)})
+    comparisons.run(spec("r", [far, near], cases=asked, scorers=[{"type": "rouge-n", "value": "{{ expected }}"}]))
+    (one,) = comparisons.summary("r").verdicts
+    assert (one.test, one.verdict, one.n) == ("permutation (exact)", "better", 10)
+    assert one.effect_name == "Cohen's d" and one.p == pytest.approx(2 / 2**10)
+
+
+def test_repeats_are_no_further_cases_and_give_pass_at_k(database: db.Database) -> None:
+    comparisons.run(spec("k", cases=[{"q": f"x{n}"} for n in range(4)], repeats=3, scorers=["contains: x1"]))
+    side = comparisons.summary("k").sides[0].metrics[0]
+    assert (side.n, side.mean, side.passed, side.failed) == (4, 0.25, 3, 9)
+    assert side.pass_at == {1: 0.25, 2: 0.25, 3: 0.25} and side.pass_all == {1: 0.25, 2: 0.25, 3: 0.25}
+
+
+def test_clusters_are_asked_for_by_name(database: db.Database, script: Script) -> None:
+    asked = [{"q": f"q{n}", "topic": f"t{n % 4}"} for n in range(16)]
+    good = script("good", {f"q{n}": "yes" if n % 5 else "no" for n in range(16)})
+    comparisons.run(spec("g", ["echo/a", good], cases=asked, cluster="topic", scorers=["contains: yes"]))
+    (one,) = comparisons.summary("g").verdicts
+    assert (one.test, one.n) == ("paired t, 4 clusters", 16)
+
+
+def test_several_variants_are_adjusted_by_holm(database: db.Database, script: Script) -> None:
+    asked = [{"q": f"q{n}"} for n in range(8)]
+    good = [script(f"good{k}", {f"q{n}": "yes" if n < 7 + k % 2 else "no" for n in range(8)}) for k in range(3)]
+    comparisons.run(spec("h", ["echo/a", *good], cases=asked, scorers=["contains: yes"]))
+    found = comparisons.summary("h").verdicts
+    assert [one.p for one in found] == pytest.approx([2 / 2**7, 2 / 2**8, 2 / 2**7])
+    assert [one.p_adjusted for one in found] == pytest.approx([4 / 2**7, 6 / 2**8, 4 / 2**7])
+
+
+# Votes
+
+
+def test_a_judge_sees_both_orders_and_a_disagreement_is_a_tie(
+    database: db.Database, script: Script, tmp_path: Path
+) -> None:
+    asked = [{"q": f"q{n}"} for n in range(8)]
+    better = script("better", {f"q{n}": "GOOD" for n in range(8)})
+    comparisons.run(spec("j", ["echo/a", better], cases=asked))
+    fair = tmp_path / "fair.json"
+    fair.write_text(json.dumps([
+        {"match": "(?s)<first>\\s*GOOD", "content": '{"winner": "first", "reason": "it is good"}'},
+        {"match": "(?s)<second>\\s*GOOD", "content": '{"winner": "second"}'},
+    ]))  # fmt: skip
+    done = comparisons.judge("j", model=f"scripted/{fair}")
+    assert (done.pairs, done.asked, done.unread) == (8, 16, 0)
+    found = comparisons.summary("j")
+    (one,) = found.verdicts
+    assert (one.metric, one.verdict, one.n, one.wins, one.test) == ("judge", "better", 8, 8, "sign test")
+    assert (found.ballots[0].bias, found.ballots[0].first) == (0, 0.5)
+    votes = list(ComparisonVote.select())
+    assert len(votes) == 16 and {vote.voter_kind for vote in votes} == {"llm"}
+    assert [vote.swapped_pair_id for vote in votes[:2]] == [None, votes[0].id]
+    assert votes[0].reason is None and votes[1].reason == "it is good"
+    assert comparisons.judge("j", model=f"scripted/{fair}").asked == 0
+    assert ComparisonVote.select().count() == 16
+
+    biased = tmp_path / "biased.json"
+    biased.write_text(json.dumps([{"match": "", "content": '{"winner": "first"}'}]))
+    comparisons.run(spec("k", ["echo/a", better], cases=asked))
+    comparisons.judge("k", model=f"scripted/{biased}")
+    found = comparisons.summary("k")
+    assert (found.ballots[0].bias, found.ballots[0].first, found.ballots[0].ties) == (1.0, 1.0, 8)
+    assert (found.verdicts[0].verdict, found.verdicts[0].ties) == ("no_evidence", 8)
+
+
+def test_a_judge_that_answers_nonsense_gives_no_votes(database: db.Database) -> None:
+    value = spec("n", ["echo/a", "echo/b"], cases=[{"q": "x"}])
+    value["variants"][1]["prompt"] = "Please {{ q }}"
+    comparisons.run(value)
+    done = comparisons.judge("n", model="echo/judge")
+    assert (done.pairs, done.unread) == (1, 2) and "no" in done.problems[0]
+    assert comparisons.summary("n").ballots == ()
+
+
+def test_a_rubric_is_asked_once_for_each_answer_and_read_again(database: db.Database, tmp_path: Path) -> None:
+    path = tmp_path / "judge.json"
+    path.write_text(json.dumps([{"match": "", "content": '{"pass": true, "score": 0.8, "reason": "fine"}'}]))
+    value = spec("r", scorers=["llm-rubric: is short"], judge=f"scripted/{path}", cases=[{"q": "x"}, {"q": "y"}])
+    report = comparisons.run(value)
+    assert report.scored is not None and report.scored.asked == 2  # the answers of both variants are equal
+    assert [cell.score for cell in cells("r")] == [0.8] * 4
+    calls = batches.status("compare/r/judge").calls
+    again = comparisons.score("r")
+    assert (again.asked, again.scored, batches.status("compare/r/judge").calls) == (0, 4, calls)
+
+
+def test_people_vote_blind_in_random_order_undo_and_go_on(database: db.Database, script: Script) -> None:
+    asked = [{"q": f"q{n}"} for n in range(9)]
+    value = spec("v", ["echo/a", script("b", {f"q{n}": "same" if n else "q0" for n in range(9)})], cases=asked)
+    comparisons.run(value)
+    group = comparisons.get("v")
+    left = comparisons.to_vote(group, "ann", seed=1)
+    assert len(left) == 8  # the equal answers of q0 are no pair
+    assert {pair.first for pair in left} == {"a", "b"}
+    for pair in left[:6]:
+        shown = pair.shown().index("same")
+        comparisons.cast(group, pair, pair.winner(("first", "second")[shown]), "ann")
+    votes = list(ComparisonVote.select())
+    assert [vote.winner for vote in votes] == ["b"] * 6
+    assert [vote.shown_first for vote in votes] == [pair.first for pair in left[:6]]
+    assert comparisons.undo(group, "bob") is None
+    assert (comparisons.undo(group, "ann") or {})["winner"] == "b"
+    rest = comparisons.to_vote(group, "ann")
+    assert len(rest) == 3 and len(comparisons.to_vote(group, "bob")) == 8
+    for pair in rest:
+        comparisons.cast(group, pair, "tie", "ann")
+    found = comparisons.summary("v")
+    (one,) = found.verdicts
+    assert (one.metric, one.test, one.wins, one.losses, one.ties, one.n) == ("votes", "sign test", 5, 0, 3, 8)
+    assert found.ballots[0].connected and found.sides[0].rating is not None
+    with pytest.raises(InvalidInput, match="is no winner"):
+        comparisons.cast(group, rest[0], "c", "ann")
+
+
+def test_ratings_are_flagged_where_nobody_lost(database: db.Database, script: Script) -> None:
+    comparisons.run(spec("u", ["echo/a", script("b", {"x": "other"})]))
+    (pair,) = comparisons.to_vote(comparisons.get("u"), "ann")
+    comparisons.cast(comparisons.get("u"), pair, "b", "ann")
+    found = comparisons.summary("u")
+    assert (found.ballots[0].connected, found.ballots[0].ratings, found.sides[1].rating) == (False, {}, None)
+
+
+# Linking
+
+
+def test_sessions_that_exist_are_linked(database: db.Database) -> None:
+    def talk(model: str, answer: str, prompt: str = "why?") -> str:
+        session = sessions.create("t", model=model)
+        sessions.append(session, "user", prompt)
+        sessions.append(session, "assistant", answer, model=model)
+        return session.uuid
+
+    first, second, third = talk("echo/a", "because"), talk("echo/b", "so"), talk("echo/a", "hm")
+    empty = sessions.create("e", model="echo/a")
+    done = comparisons.add("old", [first, second, third, empty.uuid])
+    assert (done.new, done.known, done.unanswered) == (3, 0, (empty.uuid,))
+    assert [(cell.variant, cell.repeat, cell.content) for cell in cells("old")] == [
+        ("echo/a", 0, "because"), ("echo/b", 0, "so"), ("echo/a", 1, "hm"),
+    ]  # fmt: skip
+    assert comparisons.add("old", [first]).known == 1
+    comparisons.score("old", new=["contains: be"])
+    assert [cell.passed for cell in cells("old")] == [True, False, False]
+    assert comparisons.run("old").status == "done"
+    sessions.append(first, "user", "really?")
+    sessions.append(first, "assistant", "yes", model="echo/a")
+    assert cells("old")[0].content == "because"  # what was linked stays
+    assert comparisons.add("old", [talk("echo/b", "x")], variant="mine").new == 1
+    with pytest.raises(InvalidInput, match="no session"):
+        comparisons.add("old", [])
+    with pytest.raises(NotFound):
+        comparisons.add("old", ["nothing"])
+
+
+# Gates
+
+
+def test_gates(database: db.Database, script: Script) -> None:
+    asked = [{"q": f"q{n}"} for n in range(10)]
+    bad = script("bad", {f"q{n}": "no" for n in range(10)})
+    comparisons.run(spec("g", ["echo/echo", bad], cases=asked, scorers=["contains: q"]))
+    found = comparisons.summary("g")
+
+    def holds(gate: str) -> bool:
+        return gates.check(found, [gate])[0].holds
+
+    assert [holds(one) for one in ("contains<0.5", "contains < 0%", "worse", "worse:contains", "errors")] == [
+        False, True, False, False, True,
+    ]  # fmt: skip
+    same = spec("h", ["echo/echo"], cases=asked, scorers=["contains: q"])
+    comparisons.run(same)
+    worse = {**same, "name": "i", "variants": [{"name": "echo", "model": bad}]}
+    comparisons.run(worse)
+    assert gates.check(comparisons.summary("h"), ["worse-than:g"])[0].holds
+    (gate,) = gates.check(comparisons.summary("i"), ["worse-than:h"])
+    assert not gate.holds and "echo is worse than echo in h" in gate.reasons[0]
+    for odd in ("", "better", "contains>1", "worse-than:", "contains<x"):
+        with pytest.raises(InvalidInput, match="is no gate"):
+            gates.parse(odd)
+    with pytest.raises(InvalidInput, match='there is no metric "contain"'):
+        gates.check(found, ["contain<1"])
+    comparisons.run(spec("none"))
+    assert not gates.check(comparisons.summary("none"), ["worse"])[0].holds
+
+
+# Lists, deletion
+
+
+def test_lists_and_deletion(database: db.Database) -> None:
+    for name in ("one", "two", "three"):
+        comparisons.run(spec(name))
+    page = comparisons.find(limit=2)
+    assert [row["name"] for row in page.rows] == ["three", "two"]
+    assert [row["name"] for row in comparisons.find(cursor=page.cursor).rows] == ["one"]
+    assert comparisons.get("@last").name == "three" and comparisons.count("done") == 3
+    with pytest.raises(Conflict, match='asks for the comparison "two"'):
+        batches.delete("compare/two")
+    kept = Session.select().count()
+    assert comparisons.delete("two") == 2
+    assert (Session.select().count(), comparisons.count()) == (kept, 2)
+    with pytest.raises(NotFound, match="llmsess compare list"):
+        comparisons.get("two")
+    comparisons.run(spec("two"))
+
+
+def test_figures_are_counted_with_few_statements(database: db.Database) -> None:
+    statements: list[str] = []
+    comparisons.run(spec("s", cases=[{"q": str(n)} for n in range(3)], scorers=["contains: 1"]))
+    comparisons.run(spec("l", cases=[{"q": str(n)} for n in range(30)], scorers=["contains: 1"]))
+    counts = []
+    connection = db.database.driver_connection()
+    for name in ("s", "l"):
+        statements.clear()
+        connection.set_trace_callback(statements.append)
+        answering.summary(name)
+        connection.set_trace_callback(None)
+        counts.append(len(statements))
+    assert counts[0] == counts[1] <= 12
+
+
+def test_a_pair_is_shown_in_its_order() -> None:
+    def cell(text: str) -> Any:
+        none: list[Any] = [None] * 6
+        return viewing.Cell(*(1, text, "k", 0, "answered", None, None, None, text, *none, False, None, None))
+
+    pair = judging.Pair(cases.Case(), cell("A"), cell("B"), "b")
+    assert pair.shown() == ("B", "A")
+    assert [pair.winner(one) for one in ("first", "second", "tie", "both_bad")] == ["b", "a", "tie", "both_bad"]
+
+
+def test_every_file_of_cases_is_iterable_once(tmp_path: Path) -> None:
+    def lazily() -> Iterator[Any]:
+        yield {"q": "a"}
+        yield "b"
+
+    assert [case.variables for case in rows(lazily())] == [{"q": "a"}, {"prompt": "b"}]
