@@ -51,12 +51,19 @@ def _yaml(text: str, what: str, aliases: bool) -> Any:
 
 @functools.cache
 def _loader(aliases: bool) -> Any:
-    """Return a safe loader; where aliases are not needed it refuses them."""
+    """Return a safe loader; one without aliases, for templates, has yes and no as truths, as their other reader has.
+
+    A date is a text, as JSON has it.
+    """
+    import re
+
     import yaml
 
+    dropped = (":timestamp", ":bool") if aliases else (":timestamp",)
+
     class Plain(yaml.SafeLoader):
-        yaml_implicit_resolvers = {  # noqa: RUF012  a date is a text, as JSON has it
-            first: [(tag, regex) for tag, regex in known if not tag.endswith(":timestamp")]
+        yaml_implicit_resolvers = {  # noqa: RUF012
+            first: [(tag, regex) for tag, regex in known if not tag.endswith(dropped)]
             for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
@@ -65,6 +72,9 @@ def _loader(aliases: bool) -> Any:
                 raise yaml.YAMLError("an alias (*) is not for templates")
             return super().compose_node(parent, index)
 
+    if aliases:  # YAML 1.2's truths alone, as readers in other languages have it: yes is a text
+        truths = re.compile("^(?:true|True|TRUE|false|False|FALSE)$")
+        Plain.add_implicit_resolver("tag:yaml.org,2002:bool", truths, list("tTfF"))
     return Plain
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import re
 import string
@@ -31,7 +32,7 @@ from llmsess.models import dump_json
 from llmsess.scorers import assertions
 from llmsess.scorers.assertions import Assertion
 from llmsess.settings import expanded
-from llmsess.texts import one_line
+from llmsess.texts import one_line, too_deep
 
 EXPECTED = ("expected", "ideal", "target")
 WHOLE = (*EXPECTED, "choices", "messages", "metadata")  # variables that are lists without standing for several cases
@@ -208,17 +209,17 @@ def _of_sample(row: Mapping[str, Any], expected: Any) -> Case:
 
 def _of_csv(row: Mapping[str, Any], lenient: bool) -> Case:
     """Return a row of promptfoo's CSV as a case."""
-    variables = {name: item for name, item in row.items() if not name.startswith("__")}
+    variables = {name: _object(item) for name, item in row.items() if not name.startswith("__")}
     configured: dict[str, dict[str, Any]] = {}
     for name, item in row.items():
         found = _CONFIG.fullmatch(name)
         if found and item not in (None, ""):
-            configured.setdefault(found[1], {})[found[2]] = item
+            configured.setdefault(_place(found[1]), {})[found[2]] = item
     checks = []
     for name, item in row.items():
         if _EXPECTED.fullmatch(name) and item not in (None, ""):
             one = assertions.parse(str(item), lenient=True).as_json()
-            one |= configured.get(name) or configured.get("__expected1" if name == "__expected" else name) or {}
+            one |= configured.get(_place(name)) or {}
             if row.get("__metric"):
                 one.setdefault("metric", row["__metric"])
             checks.append(assertions.parse(one, lenient=lenient))
@@ -243,6 +244,22 @@ def with_around(variables: Mapping[str, Any], options: Mapping[str, Any]) -> dic
     """Return variables with the texts that promptfoo puts before and after a case's prompt."""
     around = {PREFIX: options.get("prefix"), SUFFIX: options.get("suffix")}
     return {**variables, **{name: text for name, text in around.items() if isinstance(text, str) and text}}
+
+
+def _place(name: str) -> str:
+    """Return which expectation a column is of, the first where it has no number."""
+    return name.removeprefix("__expected") or "1"
+
+
+def _object(value: Any) -> Any:
+    """Return a cell that is a JSON object as such, so that a prompt can name what is in it."""
+    if not isinstance(value, str) or not value.startswith("{"):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return found if isinstance(found, dict) and not too_deep(value, found) else value
 
 
 def _parts(text: str) -> list[str]:
