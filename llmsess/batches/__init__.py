@@ -36,17 +36,16 @@ from llmsess.batches.storing import Settled
 from llmsess.batches.viewing import STATES, Item, Page, any_of, count, find, get, item, items, stream_items
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput, LlmsessError
-from llmsess.models import BatchJob, now, usd
+from llmsess.models import BatchJob, LanguageModel, now, usd
 from llmsess.prices import Usage
 from llmsess.rows import update_row
 
 __all__ = [
     "CONCURRENCY", "FORMATS", "LIMITS", "MAX_CONCURRENCY", "ON_UNKNOWN", "RESULT_FORMATS", "RETRIES", "STATES",
     "Added", "Estimate", "Exported", "Fetched", "Imported", "Inputs", "Item", "Page", "Row", "RunReport", "Settled",
-    "Status", "add", "cancel", "check_same", "count", "create", "delete", "edit", "estimate", "export", "fetch", "find",
-    "get", "import_results", "item", "items", "read",
-    "record", "resolve", "retry", "run", "shards", "status", "status_of",
-    "stored", "stream_items", "submit", "trial",
+    "Status", "add", "cancel", "check_priced", "check_same", "count", "create", "delete", "edit", "estimate", "export",
+    "fetch", "find", "get", "import_results", "item", "items", "read", "record", "resolve", "retry", "run", "shards",
+    "status", "status_of", "stored", "stream_items", "submit", "trial",
 ]  # fmt: skip
 
 
@@ -237,11 +236,15 @@ AWAY = "{:,} items are at the provider's batch service"
 
 def _check_priced(job: BatchJob) -> None:
     """Raise InvalidInput where a budget in USD cannot hold, as nothing is known of the model's price."""
-    if job.budget is None or job.allow_unpriced or job.model is None:
-        return
-    if prices.price(job.model, Usage(1, output_tokens=1)).cost is None:
-        ways = f"llmsess model edit {job.model.reference} sets a price, --allow-unpriced goes without"
-        raise InvalidInput(f"{job.model.reference} has no price, so that a budget in USD cannot hold", hint=ways)
+    if job.budget is not None and not job.allow_unpriced and job.model is not None:
+        check_priced(job.model)
+
+
+def check_priced(model: LanguageModel) -> None:
+    """Raise InvalidInput where nothing is known of a model's price, so that a budget in USD cannot hold."""
+    if prices.price(model, Usage(1, output_tokens=1)).cost is None:
+        ways = f"llmsess model edit {model.reference} sets a price, --allow-unpriced goes without"
+        raise InvalidInput(f"{model.reference} has no price, so that a budget in USD cannot hold", hint=ways)
 
 
 # Afterwards

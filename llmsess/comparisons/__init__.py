@@ -58,7 +58,7 @@ def scorers() -> list[tuple[str, Scorer | Judge]]:
 
 def of_filter(filter: SessionFilter) -> list[str]:
     """Return the uuids of the sessions that a filter lets through, the oldest first."""
-    return [str(row["id"]) for row in listing.find(filter, limit=None)][::-1]
+    return [str(row["uuid"]) for row in listing.find(filter, limit=None)][::-1]
 
 
 def delete(comparison: str | ComparisonGroup) -> int:

@@ -6,7 +6,7 @@ one adds what is new. What a variant asks of a case cannot change under its name
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from peewee import IntegrityError
@@ -18,7 +18,7 @@ from llmsess.comparisons import viewing
 from llmsess.comparisons.cases import PREFIX, SUFFIX, Case, default_prompt
 from llmsess.comparisons.specs import Spec, Variant
 from llmsess.db import database
-from llmsess.errors import Conflict, InvalidInput, NotFound
+from llmsess.errors import Conflict, InvalidInput
 from llmsess.models import (
     BatchJob,
     ComparisonGroup,
@@ -248,18 +248,13 @@ def schedule(
     group: ComparisonGroup, limits: Mapping[str, Any] | None = None, *, project: str | None = None
 ) -> ComparisonGroup:  # fmt: skip
     """Make the batch of a comparison, or add to it what is new, and return the comparison."""
-    job, rows = _job(group), _rows(group)
     given = {name: value for name, value in (limits or {}).items() if value is not None}
-    if job is None:
-        name = JOB.format(group.name)
-        job = batches.create(name, rows, project=project, session_type="comparison", **DEFAULTS | given)
-    else:
-        job = batches.edit(job, **given)
-        try:
-            batches.add(job, rows)
-        except Conflict as error:
-            hint = "give the comparison another name"
-            raise Conflict(f'"{group.name}" asked something else before: {error.message}', hint=hint) from error
+    _check_priced(group, given)
+    try:
+        job, _ = grown(JOB.format(group.name), lambda: _rows(group), project=project, **given)
+    except Conflict as error:
+        hint = "give the comparison another name"
+        raise Conflict(f'"{group.name}" asked something else before: {error.message}', hint=hint) from error
     crashpoints.reach("comparison.scheduled")
     with database.atomic():
         update_row(ComparisonGroup, group.id, batch_job_id=job.id)
@@ -267,12 +262,39 @@ def schedule(
     return _by_id(group.id)
 
 
-def _job(group: ComparisonGroup) -> BatchJob | None:
-    """Return the batch of a comparison, also of one whose making was cut off before it was noted."""
-    try:
-        return batches.get(f'"{JOB.format(group.name)}"')
-    except NotFound:
-        return None
+def grown(
+    name: str, rows: Callable[[], Iterable[Any]], *, project: str | None = None, **limits: Any
+) -> tuple[BatchJob, int]:  # fmt: skip
+    """Return the batch of that name with an item for each row, made or added to, and how many items are new.
+
+    Another process may be making it. Raises Conflict where a known item asks something else now.
+    """
+    job = job_named(name)
+    if job is None:
+        try:
+            job = batches.create(name, rows(), project=project, session_type="comparison", **DEFAULTS | limits)
+            return job, job.total_items
+        except Conflict:
+            job = job_named(name)
+            if job is None:
+                raise
+    added = batches.add(batches.edit(job, **limits), rows())
+    return batches.get(job.uuid), added.new
+
+
+def job_named(name: str) -> BatchJob | None:
+    """Return the batch of exactly that name, None where there is none."""
+    found: BatchJob | None = BatchJob.get_or_none(BatchJob.name == name)
+    return found
+
+
+def _check_priced(group: ComparisonGroup, limits: Mapping[str, Any]) -> None:
+    """Raise InvalidInput where a budget in USD cannot hold, as nothing is known of a model's price."""
+    if not limits.get("budget_usd") or str(limits["budget_usd"]) == "0" or limits.get("allow_unpriced"):
+        return
+    for variant in viewing.variants_of(group):
+        if variant.model is not None:
+            batches.check_priced(routing.callable_model(variant.model))
 
 
 def _rows(group: ComparisonGroup) -> Iterator[Row]:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from llmsess import batches, crashpoints, scorers
 from llmsess.comparisons import viewing
 from llmsess.comparisons.cases import Case
+from llmsess.comparisons.planning import grown, job_named
 from llmsess.comparisons.viewing import ANSWERED, Cell
 from llmsess.db import database
-from llmsess.errors import NotFound
 from llmsess.models import BatchJob, ComparisonGroup, now, time_text
 from llmsess.rows import update_row
 from llmsess.scorers import Answer, Judge, NotRun, Unscored
@@ -227,16 +227,10 @@ def put(
     if not rows:
         return 0, None
     listed = [{"custom_id": key, "model": model, "prompt": prompt} for key, (model, prompt) in rows.items()]
-    name = JUDGE_JOB.format(group.name)
-    try:
-        job = batches.get(f'"{name}"')
-        new = batches.add(job, listed).new
-    except NotFound:
-        job = batches.create(name, listed, session_type="comparison", on_unknown="resend")
-        new = len(listed)
+    job, new = grown(JUDGE_JOB.format(group.name), lambda: listed)
     update_row(ComparisonGroup, group.id, judge_job_id=job.id)
-    report = batches.run(job, on_item, **callbacks) if batches.get(job.uuid).todo else None
-    return new, report
+    open_ = job.total_items - sum(getattr(job, state) for state in ("done", "failed", "cancelled", "skipped"))
+    return new, batches.run(job, on_item, **callbacks) if open_ else None
 
 
 def question_key(model: str, prompt: str) -> str:
@@ -264,10 +258,7 @@ def said(job: BatchJob | None, model: str, prompt: str) -> str:
 
 def judge_job(group: ComparisonGroup) -> BatchJob | None:
     """Return the batch that asks the judges of a comparison, None where there is none yet."""
-    try:
-        return batches.get(f'"{JUDGE_JOB.format(group.name)}"')
-    except NotFound:
-        return None
+    return job_named(JUDGE_JOB.format(group.name))
 
 
 def _reader(group: ComparisonGroup) -> Reader:
