@@ -24,6 +24,7 @@ MAX_ITEMS = 1_000_000  # of one list, all levels of it
 MAX_BITS = 10_000  # of one number
 MAX_STEPS = 2_000_000  # lines of a compiled template: about a second
 MAX_S = 5.0
+KEPT = 64  # templates that are kept compiled
 GLOBALS = ("range", "dict", "namespace")  # names beside the variables
 FILTERS = (
     "abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "groupby", "int",
@@ -47,15 +48,16 @@ def is_jinja(text: str) -> bool:
     return "{{" in text or "{%" in text or "{#" in text
 
 
-def names(text: str) -> set[str]:
+@functools.lru_cache(maxsize=KEPT)
+def names(text: str) -> frozenset[str]:
     """Return the names that a text needs values for; raises InvalidInput for a text that is no template."""
     if not is_jinja(text):
-        return {found[2] or found[3] for found in _DOLLAR.finditer(text) if not found[1]}
+        return frozenset(found[2] or found[3] for found in _DOLLAR.finditer(text) if not found[1])
     import jinja2
     from jinja2 import meta
 
     try:
-        return meta.find_undeclared_variables(_environment().parse(text)).difference(GLOBALS)
+        return frozenset(meta.find_undeclared_variables(_environment().parse(text)).difference(GLOBALS))
     except (jinja2.TemplateSyntaxError, RecursionError) as error:
         raise _wrong(error) from error
 
@@ -70,7 +72,7 @@ def render(text: str, variables: Mapping[str, Any]) -> str:
     import jinja2
 
     try:
-        template = _environment().from_string(text)
+        template = _compiled(text)
         with _bounded_steps():
             return str(template.render({str(key): value for key, value in variables.items()}))
     except (jinja2.TemplateSyntaxError, RecursionError) as error:
@@ -78,6 +80,12 @@ def render(text: str, variables: Mapping[str, Any]) -> str:
     except (jinja2.TemplateError, *_CAUSES) as error:
         reason = one_line(str(error) or type(error).__name__, 200)
         raise InvalidInput(f"the template cannot be filled: {reason}") from error
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _compiled(text: str) -> Any:
+    """Return a template, compiled once for all the rows that fill it."""
+    return _environment().from_string(text)
 
 
 def _wrong(error: Exception) -> InvalidInput:
