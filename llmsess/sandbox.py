@@ -2,12 +2,14 @@
 
 A text with `{{`, `{%` or `{#` is Jinja; any other has its `$name` and `${name}` replaced, `$$` is a dollar. Jinja's own
 sandbox keeps templates from Python; this one also bounds what they make (characters, items, digits) and how long they
-take, so it knows only the filters and methods that are listed here. A missing variable is an error.
+take, so it knows only the filters and methods that are listed here. A missing variable is an error. Where Nunjucks is
+meant (promptfoo's templates), a missing one is empty, values print as JavaScript's do, and its own filters are known.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import re
 import sys
 import time
@@ -39,6 +41,7 @@ METHODS = (
     "values",
 )  # fmt: skip
 _DOLLAR = re.compile(r"\$(?:(\$)|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
+_TAGS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _NAME = "<template>"  # of the compiled code, as Jinja calls it
 _CAUSES = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, MemoryError, RecursionError)
 
@@ -49,7 +52,7 @@ def is_jinja(text: str) -> bool:
 
 
 @functools.lru_cache(maxsize=KEPT)
-def names(text: str) -> frozenset[str]:
+def names(text: str, *, nunjucks: bool = False) -> frozenset[str]:
     """Return the names that a text needs values for; raises InvalidInput for a text that is no template."""
     if not is_jinja(text):
         return frozenset(found[2] or found[3] for found in _DOLLAR.finditer(text) if not found[1])
@@ -57,12 +60,13 @@ def names(text: str) -> frozenset[str]:
     from jinja2 import meta
 
     try:
-        return frozenset(meta.find_undeclared_variables(_environment().parse(text)).difference(GLOBALS))
+        parsed = _environment(nunjucks).parse(_jinja(text) if nunjucks else text)
+        return frozenset(meta.find_undeclared_variables(parsed).difference(GLOBALS))
     except (jinja2.TemplateSyntaxError, RecursionError) as error:
         raise _wrong(error) from error
 
 
-def render(text: str, variables: Mapping[str, Any]) -> str:
+def render(text: str, variables: Mapping[str, Any], *, nunjucks: bool = False) -> str:
     """Return a text with the values of its variables; raises InvalidInput where one is missing or it cannot be made."""
     if not is_jinja(text):
         missing = names(text) - variables.keys()
@@ -72,7 +76,7 @@ def render(text: str, variables: Mapping[str, Any]) -> str:
     import jinja2
 
     try:
-        template = _compiled(text)
+        template = _compiled(text, nunjucks)
         with _bounded_steps():
             return str(template.render({str(key): value for key, value in variables.items()}))
     except (jinja2.TemplateSyntaxError, RecursionError) as error:
@@ -83,9 +87,14 @@ def render(text: str, variables: Mapping[str, Any]) -> str:
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _compiled(text: str) -> Any:
+def _compiled(text: str, nunjucks: bool) -> Any:
     """Return a template, compiled once for all the rows that fill it."""
-    return _environment().from_string(text)
+    return _environment(nunjucks).from_string(_jinja(text) if nunjucks else text)
+
+
+def _jinja(text: str) -> str:
+    """Return Nunjucks' text with the operators that Jinja writes otherwise."""
+    return _TAGS.sub(lambda found: found[0].replace("===", "==").replace("!==", "!="), text)
 
 
 def _wrong(error: Exception) -> InvalidInput:
@@ -147,9 +156,35 @@ def check_items(value: Any) -> None:
 
 
 def _finalized(value: Any) -> Any:
-    """Return a value that is about to become text."""
+    """Return a value that is about to become text; what only has an address is none."""
+    from jinja2.exceptions import SecurityError
+    from jinja2.runtime import Undefined
+
     check_items(value)
+    if isinstance(value, Iterator) or (callable(value) and not isinstance(value, Undefined)):
+        raise SecurityError("a function or a sequence without an end makes no text: use | list, or call it")
     return value
+
+
+def _as_javascript(value: Any) -> Any:
+    """Return a value that is about to become text as JavaScript prints it, objects as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return dump_json(value) if isinstance(_finalized(value), (dict, list)) else value
+
+
+def _dumped(value: Any, spaces: int | None = None) -> str:
+    return dump_json(value) if not spaces else json.dumps(value, ensure_ascii=False, indent=min(int(spaces), 10))
+
+
+_OF_NUNJUCKS: dict[str, Callable[..., Any]] = {
+    "dump": _dumped, "safe": lambda value: value, "load": lambda value: json.loads(str(value)),
+    "nl2br": lambda value: str(value).replace("\n", "<br />\n"),
+}  # fmt: skip
 
 
 def _size(value: Any) -> int:
@@ -196,7 +231,7 @@ def _join(items: Iterable[Any], between: str = "", attribute: str | None = None)
 
 
 @functools.cache
-def _environment() -> Any:
+def _environment(nunjucks: bool = False) -> Any:
     """Return the sandbox: strict about names, without files, with what is listed here and no more."""
     import jinja2
     from jinja2.compiler import CodeGenerator
@@ -225,12 +260,22 @@ def _environment() -> Any:
                 return getattr(obj, "__name__", "") in METHODS
             return super().is_safe_callable(obj)
 
+        def getattr(self, obj: Any, attribute: str) -> Any:
+            if isinstance(obj, dict) and attribute in obj:  # a key of a row may be called items
+                return obj[attribute]
+            if nunjucks and attribute == "length" and isinstance(obj, (str, list)):
+                return len(obj)
+            return super().getattr(obj, attribute)
+
     environment = Sandbox(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=_finalized
-    )
+        undefined=jinja2.ChainableUndefined if nunjucks else jinja2.StrictUndefined, keep_trailing_newline=True,
+        autoescape=False, finalize=_as_javascript if nunjucks else _finalized,
+    )  # fmt: skip
     environment.globals = {name: environment.globals[name] for name in GLOBALS}
     own: dict[str, Callable[..., Any]] = {"replace": _replace, "join": _join, "tojson": dump_json}
     environment.filters = {name: _checked(own.get(name, environment.filters[name])) for name in FILTERS}
+    if nunjucks:
+        environment.filters |= {name: _checked(one) for name, one in _OF_NUNJUCKS.items()}
     return environment
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmsess import catalog, comparisons, db
-from llmsess.comparisons import specs
+from llmsess.comparisons import planning, specs
 from llmsess.comparisons.promptfoo_variants import model_of
 from llmsess.comparisons.specs import Spec
 from llmsess.errors import InvalidInput
@@ -331,3 +331,104 @@ def test_a_configuration_in_json(tmp_path: Path) -> None:
         json.dumps({"prompts": ["{{q}}"], "providers": ["echo"], "tests": [{"vars": {"q": "a"}}]})
     )
     assert len(specs.read(tmp_path / "c.json").cases) == 1
+
+
+# As Nunjucks fills it
+
+
+@pytest.mark.parametrize(
+    ("prompt", "variables", "expected"),
+    [
+        ("{{ a | dump }}", {"a": {"k": "v"}}, '{"k":"v"}'),
+        ("{{ a }} {{ b }} {{ c }}.", {"a": True, "b": None, "c": 2.0}, "true  2."),
+        ("{{ a }}", {"a": {"k": ["v"]}}, '{"k":["v"]}'),
+        ("{% if zz.y.x %}no{% endif %}{{ zz }}-{{ zz.y }}", {"a": 1}, "-"),
+        ("{{ zz | default('D') }}", {"a": 1}, "D"),
+        ("{{ order.items }} {{ order.values.x }}", {"order": {"items": "two", "values": {"x": 1}}}, "two 1"),
+        ("{{ a.length }}{% if a === 'x' %}!{% endif %}", {"a": "x"}, "1!"),
+        ("{{ (a | load).k }} {{ a | safe }}", {"a": '{"k": 1}'}, '1 {"k": 1}'),
+        ("What is {{ q }}", {"q": "a {{ b }}", "b": "c"}, "What is a c"),
+        ("env {{ env.HOME }}.", {"a": 1}, "env ."),
+        ('{"q": "{{ q }}"}', {"q": 'say "x"'}, '{"q":"say \\"x\\""}'),
+        ("{{ q | upper }}{% for w in q.split(' ') %}[{{ w }}]{% endfor %}", {"q": "a b"}, "A B[a][b]"),
+    ],
+    ids=range(12),
+)
+def test_prompts_are_filled_as_nunjucks_fills_them(
+    tmp_path: Path, prompt: str, variables: dict[str, Any], expected: str
+) -> None:
+    (tmp_path / "c.json").write_text(
+        json.dumps({"prompts": [prompt], "providers": ["echo"], "tests": [{"vars": variables}]})
+    )
+    spec = specs.read(tmp_path / "c.json")
+    assert planning.row_of(spec.variants[0], spec.cases[0], 0, lenient=True)["prompt"] == expected
+
+
+def test_an_address_is_no_prompt(tmp_path: Path) -> None:
+    spec = read(
+        tmp_path, "prompts: ['{{ q | select }}', '{{ q.upper }}']\nproviders: [echo]\ntests: [{vars: {q: x}}]\n"
+    )
+    for variant in spec.variants:
+        with pytest.raises(InvalidInput, match="makes no text"):
+            planning.row_of(variant, spec.cases[0], 0, lenient=True)
+
+
+def test_options_and_keys_of_tests_are_honoured_or_noted(tmp_path: Path) -> None:
+    spec = read(
+        tmp_path,
+        """
+prompts: ['{{q}}']
+providers: [{id: echo, delay: 3, config: {apiBaseUrl: 'http://x', temperature: 0}}]
+defaultTest: {vars: {d: file://d.txt}, assert: [{type: contains, value: z}]}
+tests:
+  - {vars: {q: a}, options: {disableDefaultAsserts: true}}
+  - {vars: {q: [b, c]}, options: {disableVarExpansion: true}}
+  - {vars: {q: d}, providerOutput: fixed, assert: [{type: equals, value: d}]}
+  - {vars: {q: e, expected: [1, 2]}, assert: [{type: equals, value: e, metric: 'm-{{expected}}'}]}
+  - {vars: {q: f}, threshold: 0.5, assert: [{type: contains, value: f}]}
+  - {vars: {q: f}, assert: [{type: contains, value: g}]}
+  - {vars: {q: g}, provider: openai:x, assert: [{type: regex, value: '[^]'}, {type: regex, value: '(?<n>g)'}]}
+  - file://more.jsonl
+  - file://odd.csv
+""",
+        d_dot_txt="from a file\n",
+        more_dot_jsonl='{"vars": {"q": "h"}, "options": {"prefix": "P ", "transform": "x"}, "assert": [{"type": "contains", "value": "h"}]}\n',
+        odd_dot_csv="q,ideal,input,__expected,__expected_x,__expected3\ni,a,b,file://check.js,contains: i,file://check.py:fn\n",
+    )
+    found = [
+        (case.variables["q"], [(one.type, one.name, one.unusable is None) for one in case.assertions])
+        for case in spec.cases
+    ]
+    default = ("contains", "contains", True)
+    assert found == [
+        ("a", []), (["b", "c"], [default]), ("d", [("contains", "contains", False), ("equals", "equals", False)]),
+        ("e", [default, ("equals", "m-1", True)]), ("e", [default, ("equals", "m-2", True)]), ("f", [default, default]),
+        ("f", [default, default]), ("g", [default, ("regex", "regex", False), ("regex", "regex", True)]),
+        ("h", [("contains", "contains", False)] * 2),
+        ("i", [default, ("javascript", "javascript", False), default, ("python", "python", True)]),
+    ]  # fmt: skip
+    assert (
+        all(case.variables["d"] == "from a file" for case in spec.cases) and spec.cases[8].variables["_prefix"] == "P "
+    )
+    assert [case.threshold for case in spec.cases[5:7]] == [0.5, None]
+    assert {"ideal", "input"} <= spec.cases[9].variables.keys()
+    for words in ('"delay" of echo', '"apiBaseUrl" of echo is not sent', '"provider" of a test'):
+        assert any(words in note for note in spec.notes), (words, spec.notes)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["openai:embedding:x", "openai:image:dall-e-3", "openai:realtime:x", "openai:moderation", "openai:codex-sdk", "openai:chat:",
+     "anthropic:claude-agent-sdk", "ollama:embeddings:x", "google:live:x", "vertex:claude-3", "localai:chat:x", "huggingface:text-generation:g/x"],
+)  # fmt: skip
+def test_what_holds_no_conversation_is_no_model(given: str) -> None:
+    with pytest.raises(InvalidInput, match="is no model that llmsess can call"):
+        model_of(given)
+
+
+def test_a_variable_may_be_several_files_and_no_picture(tmp_path: Path) -> None:
+    files = {"docs__a_dot_txt": "A\n", "docs__b_dot_txt": "B\n", "x_dot_pdf": "%PDF"}
+    spec = read(tmp_path, "prompts: ['{{q}}']\nproviders: [echo]\ntests: [{vars: {q: file://docs/*.txt}}]\n", **files)
+    assert [case.variables["q"] for case in spec.cases] == ["A", "B"]
+    with pytest.raises(InvalidInput, match="is no text"):
+        read(tmp_path, "prompts: ['{{q}}']\nproviders: [echo]\ntests: [{vars: {q: file://x.pdf}}]\n")

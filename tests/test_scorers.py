@@ -32,7 +32,7 @@ def outcome(given: Any, answer: str | Answer, **variables: Any) -> Outcome:
 
 # (assertion, an answer that holds, one that does not)
 CASES: list[tuple[Any, Any, Any]] = [
-    ({"type": "equals", "value": "Paris"}, " Paris\n", "paris"),
+    ({"type": "equals", "value": "Paris"}, "Paris", " Paris\n"),
     ({"type": "equals", "value": 4}, "4", "5"),
     ({"type": "equals", "value": {"a": [1, 2]}}, '{"a": [1,2]}', '{"a": [2,1]}'),
     ({"type": "contains", "value": "Paris"}, "It is Paris.", "It is paris."),

@@ -19,8 +19,7 @@ import json
 import os
 import re
 import string
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,9 +37,10 @@ EXPECTED = ("expected", "ideal", "target")
 WHOLE = (*EXPECTED, "choices", "messages", "metadata")  # variables that are lists without standing for several cases
 ASKED = ("prompt", "input", "question")  # variables that are the prompt where nothing else is
 MAX_CROSSED = 100_000
+NO_TEXTS = (".pdf", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp3", ".wav", ".mp4", ".zip", ".xlsx", ".docx")
 PROBLEMS_SHOWN = 5
-_EXPECTED = re.compile(r"__expected(\d*)")
-_CONFIG = re.compile(r"__config:(__expected\d*):(threshold|metric|weight)")
+_EXPECTED = re.compile(r"__expected(.*)")
+_CONFIG = re.compile(r"__config:(__expected[^:]*):(threshold|metric|weight)")
 _TEST = ("vars", "assert", "options", "description", "threshold", "metadata")
 
 
@@ -120,13 +120,13 @@ def _given(number: int, one: Any) -> Row:
 def of_row(row: Mapping[str, Any], base: Path, *, lenient: bool = False) -> Iterator[Case]:
     """Yield the cases that a row stands for; raises InvalidInput."""
     if isinstance(row.get("vars"), Mapping) or (isinstance(row.get("assert"), list) and not row.keys() - {*_TEST}):
-        case = _of_test(row, base, lenient)
+        case = of_test(row, base, lenient=lenient)
     elif "input" in row and "ideal" in row:
         case = _of_sample(row, row["ideal"])
     elif "input" in row and ({"target", "choices"} & row.keys()):
         case = _of_sample(row, row.get("target"))
     elif any(name.startswith("__") for name in row):
-        case = _of_csv(row, lenient)
+        case = of_csv(row, lenient=lenient)
     else:
         messages = row.get("messages")
         case = Case({name: item for name, item in row.items() if name != "messages"}, _messages(messages))
@@ -141,8 +141,8 @@ def _messages(value: Any) -> list[Any] | None:
     return list(value)
 
 
-def _of_test(row: Mapping[str, Any], base: Path, lenient: bool) -> Case:
-    """Return promptfoo's test as a case."""
+def of_test(row: Mapping[str, Any], base: Path, *, lenient: bool) -> Case:
+    """Return promptfoo's test as a case, its lists as they are."""
     given, threshold = row.get("assert") or (), row.get("threshold")
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float, type(None))):
         raise InvalidInput("a threshold is a number")
@@ -164,9 +164,13 @@ def _loaded(value: Any, base: Path) -> Any:
     from llmsess.comparisons.specs import read_text
 
     path = base / value.removeprefix("file://")
-    text = read_text(path)
+    if any(sign in path.name for sign in "*?["):
+        return [_loaded(f"file://{one.name}", one.parent) for one in sorted(path.parent.glob(path.name))]
     if path.suffix in (".py", ".js", ".mjs", ".cjs", ".ts"):
         raise InvalidInput(f"{value} is a program, whose output is not made here")
+    if path.suffix.lower() in NO_TEXTS:
+        raise InvalidInput(f"{value} is no text")
+    text = read_text(path)
     return definitions.load(text, value) if path.suffix in (".yaml", ".yml", ".json") else text.rstrip("\n")
 
 
@@ -207,7 +211,7 @@ def _of_sample(row: Mapping[str, Any], expected: Any) -> Case:
     return Case({"input": said} | others | wanted, None, metadata=metadata)
 
 
-def _of_csv(row: Mapping[str, Any], lenient: bool) -> Case:
+def of_csv(row: Mapping[str, Any], *, lenient: bool) -> Case:
     """Return a row of promptfoo's CSV as a case."""
     variables = {name: _object(item) for name, item in row.items() if not name.startswith("__")}
     configured: dict[str, dict[str, Any]] = {}
@@ -266,9 +270,9 @@ def _parts(text: str) -> list[str]:
     return [part.strip().replace("\\,", ",") for part in re.split(r"(?<!\\),", text)]
 
 
-def crossed(case: Case) -> Iterator[Case]:
-    """Yield a case for each combination of the values of its variables that are lists."""
-    lists = {name: item for name, item in case.variables.items() if isinstance(item, list) and name not in WHOLE}
+def crossed(case: Case, whole: tuple[str, ...] = WHOLE) -> Iterator[Case]:
+    """Yield a case for each combination of the values of its variables that are lists, but for those named whole."""
+    lists = {name: item for name, item in case.variables.items() if isinstance(item, list) and name not in whole}
     if not lists:
         yield case
         return
@@ -287,13 +291,17 @@ def crossed(case: Case) -> Iterator[Case]:
 def distinct(found: Iterable[Case]) -> tuple[Case, ...]:
     """Return the cases with their keys, equal ones once: asking twice is no further evidence.
 
-    Assertions of equal ones are joined; where they expect different things they stay two.
+    Assertions of equal ones are joined; where they expect different things, or have thresholds, they stay two.
     """
     known: dict[str, Case] = {}
     for case in found:
         key = case.hash()
         if key in known and _expected(known[key]) != _expected(case):
             key = case.hash(whole=True)
+        if key in known and known[key].assertions != case.assertions and (known[key].threshold, case.threshold) != NONE:
+            key = hashlib.sha256(
+                dump_json([key, case.threshold, *(one.as_json() for one in case.assertions)]).encode()
+            ).hexdigest()[:32]
         if key in known:
             more = [one for one in case.assertions if one not in known[key].assertions]
             known[key] = replace(known[key], assertions=(*known[key].assertions, *more))
@@ -302,13 +310,16 @@ def distinct(found: Iterable[Case]) -> tuple[Case, ...]:
     return tuple(known.values())
 
 
+NONE = (None, None)
+
+
 def _expected(case: Case) -> list[Any]:
     return [case.variables.get(name) for name in EXPECTED]
 
 
-def said_of_doubles(found: Iterable[Case]) -> tuple[str, ...]:
+def said_of_doubles(found: Sequence[Case]) -> tuple[str, ...]:
     """Return the note that says how many cases are equal to one before."""
-    doubles = sum(count - 1 for count in Counter(case.hash(whole=True) for case in found).values())
+    doubles = len(found) - len(distinct(found))
     words = "1 case asks" if doubles == 1 else f"{doubles:,} cases ask"
     return (f"{words} what another asks, and count once with it",) if doubles else ()
 

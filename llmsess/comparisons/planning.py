@@ -6,6 +6,7 @@ one adds what is new. What a variant asks of a case cannot change under its name
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -82,14 +83,14 @@ def row_of(variant: Variant, case: Case, repeat: int, *, lenient: bool = False) 
         have = ", ".join(case.variables) or "no variables"
         hint = "prompt: ... makes one of its variables"
         raise InvalidInput(f"there is no prompt: the case has {have}", hint=hint)
-    values = dict(case.variables)
+    values = resolved(case.variables) if lenient else dict(case.variables)
     said = _filled(asked, values, lenient) if variant.prompt is not None else asked
-    before, after = (str(values.get(name, "")) for name in (PREFIX, SUFFIX))
+    before, after = (_text(str(values.get(name, "")), values, lenient) for name in (PREFIX, SUFFIX))
     row: dict[str, Any] = {"custom_id": key_of(variant.name, case.key, repeat), "model": variant.model}
-    if isinstance(said, list):
+    if is_messages(said):
         row["messages"] = said
     else:
-        row["prompt"] = before + said + after
+        row["prompt"] = before + (said if isinstance(said, str) else dump_json(said)) + after
         if not row["prompt"].strip():
             raise InvalidInput("its prompt is empty")
     if variant.system:
@@ -99,6 +100,21 @@ def row_of(variant: Variant, case: Case, repeat: int, *, lenient: bool = False) 
     if repeat:
         row[REPEAT] = repeat
     return row
+
+
+def is_messages(said: Any) -> bool:
+    """Return whether a prompt is a conversation, rather than a text or JSON that is sent as one."""
+    return isinstance(said, list) and bool(said) and all(isinstance(one, Mapping) and "role" in one for one in said)
+
+
+def resolved(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return variables whose own templates are filled with the others, as promptfoo has it; what cannot be, stays."""
+    found = dict(variables)
+    for name, value in variables.items():
+        if isinstance(value, str) and sandbox.is_jinja(value):
+            with contextlib.suppress(InvalidInput):
+                found[name] = sandbox.render(value, found, nunjucks=True)
+    return found
 
 
 def key_of(variant: str, case_key: str, repeat: int) -> str:
@@ -120,11 +136,13 @@ def _text(text: str, values: Mapping[str, Any], lenient: bool) -> str:
     """Return a template filled; where lenient, what is missing is empty."""
     if not sandbox.is_jinja(text):
         return text
+    if lenient:
+        return sandbox.render(text, values, nunjucks=True)
     missing = sandbox.names(text) - values.keys()
-    if missing and not lenient:
+    if missing:
         have = ", ".join(name for name in values if not name.startswith("_")) or "none"
         raise InvalidInput(f"the prompt needs {', '.join(sorted(missing))}, the case has {have}")
-    return sandbox.render(text, {**dict.fromkeys(missing, ""), **values} if missing else values)
+    return sandbox.render(text, values)
 
 
 # Entering

@@ -13,13 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llmsess import definitions
+from llmsess import batches, definitions, sandbox
 from llmsess.comparisons import cases
 from llmsess.comparisons.cases import Case
 from llmsess.comparisons.promptfoo_variants import PROGRAMS, judge_of, matching, prompts_of, variants_of
 from llmsess.comparisons.specs import Spec, derived, limits, read_text
 from llmsess.errors import InvalidInput
 from llmsess.scorers import assertions
+from llmsess.scorers.assertions import Assertion
 from llmsess.texts import one_line
 
 _NAMED_REF = "#/"
@@ -110,6 +111,19 @@ def _without_keys(text: str, value: Any) -> str:
 
 # Tests
 
+CASE_KEYS = ("vars", "assert", "description", "threshold", "metadata", "options")
+OPTIONS = ("prefix", "suffix", "provider", "rubricPrompt", "transform", "postprocess", "disableVarExpansion",
+           "disableDefaultAsserts")  # fmt: skip
+CHANGED = "the answer would be changed first, by code of another language"
+_CHANGES = ("transform", "postprocess", "providerOutput", "assertScoringFunction")  # that decide what is scored, or how
+
+
+class Test(NamedTuple):
+    """A test as a case, before its lists are crossed, and what is said of it beside."""
+
+    case: Case
+    options: Mapping[str, Any]
+
 
 def _default_test(given: Any, base: Path) -> dict[str, Any]:
     if isinstance(given, str):
@@ -120,17 +134,21 @@ def _default_test(given: Any, base: Path) -> dict[str, Any]:
 def _cases(
     value: Mapping[str, Any], default: Mapping[str, Any], base: Path, notes: list[str], given: Any
 ) -> Iterator[Case]:  # fmt: skip
-    """Yield the cases of tests and scenarios, what holds for all of them joined on."""
-    shared = _shared(default, base)
+    """Yield the cases of tests and scenarios, what holds for all of them joined on, numbered."""
+    shared = _test({**default, "vars": default.get("vars") or {}}, base, notes)
     tests = value.get("tests") if given is None else given
     if tests is None and not value.get("scenarios"):
         tests = [{"vars": {}}]
-    for case in _tests(tests, base, notes):
-        yield from _merged(case, shared)
+    found = itertools.chain(_tests(tests, base, notes), _of_scenarios(value, base, notes))
+    for number, one in enumerate(found, 1):
+        for case in _merged(one, shared):
+            yield replace(case, line=number)
+
+
+def _of_scenarios(value: Mapping[str, Any], base: Path, notes: list[str]) -> Iterator[Test]:
     for scenario in _list(value.get("scenarios"), base):
         for config, test in itertools.product(_list(scenario.get("config"), base), _list(scenario.get("tests"), base)):
-            for case in _tests([_joined(config, test)], base, notes):
-                yield from _merged(case, shared)
+            yield from _tests([_joined(config, test)], base, notes)
 
 
 def _list(value: Any, base: Path) -> list[Any]:
@@ -152,25 +170,31 @@ def _joined(config: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, Any
     return joined | ({"assert": checks} if checks else {})
 
 
-def _tests(tests: Any, base: Path, notes: list[str]) -> Iterator[Case]:
-    """Yield the cases of a list of tests, of a file, or of several."""
+def _tests(tests: Any, base: Path, notes: list[str]) -> Iterator[Test]:
+    """Yield a list of tests, of a file, or of several."""
     for one in tests if isinstance(tests, list) else [tests] if tests is not None else []:
         if isinstance(one, Mapping) and isinstance(one.get("path"), str):
             one = one["path"]
         if isinstance(one, str):
             yield from _of_files(one, base, notes)
-            continue
-        if not isinstance(one, Mapping):
+        elif isinstance(one, Mapping):
+            yield _test(one, base, notes)
+        else:
             raise InvalidInput("a test is a mapping, or the path of a file of tests")
-        if isinstance(one.get("vars"), (str, list)):
-            one = {**one, "vars": _vars_of(one["vars"], base)}
-        yield from (_optioned(case, one) for case in cases.read([_as_test(one)], base, lenient=True))
 
 
-def _as_test(one: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a test with no more than what a case is made of."""
-    known = ("vars", "assert", "description", "threshold", "metadata", "messages")
-    return {"vars": {}} | {key: one[key] for key in known if one.get(key) is not None}
+def _test(one: Mapping[str, Any], base: Path, notes: list[str]) -> Test:
+    """Return a test; what it says that is not honoured is noted."""
+    given = one.get("vars") or {}
+    if isinstance(given, (str, list)):
+        given = _vars_of(given, base)
+    options = {**(one.get("options") or {}), **{name: one[name] for name in _CHANGES if one.get(name)}}
+    for name in [*(one.keys() - {*CASE_KEYS, *_CHANGES}), *(options.keys() - {*OPTIONS, *_CHANGES})]:
+        notes.append(f'"{one_line(str(name), 40)}" of a test is not honoured')
+    if "conversationId" in (one.get("metadata") or {}):
+        notes.append("tests of one conversation are asked each alone")
+    row = {"vars": given, **{name: one[name] for name in CASE_KEYS[1:5] if one.get(name) is not None}}
+    return Test(cases.of_test(row, base, lenient=True), options)
 
 
 def _vars_of(given: Any, base: Path) -> dict[str, Any]:
@@ -183,7 +207,7 @@ def _vars_of(given: Any, base: Path) -> dict[str, Any]:
     return found
 
 
-def _of_files(name: str, base: Path, notes: list[str]) -> Iterator[Case]:
+def _of_files(name: str, base: Path, notes: list[str]) -> Iterator[Test]:
     plain = name.removeprefix("file://")
     if plain.startswith(("http://", "https://", "huggingface://")):
         raise InvalidInput(f"tests are not fetched from {one_line(plain, 80)}", hint="save them in a file")
@@ -198,53 +222,46 @@ def _of_files(name: str, base: Path, notes: list[str]) -> Iterator[Case]:
             found = definitions.load(read_text(path), str(path))
             yield from _tests(found if isinstance(found, list) else [found], path.parent, notes)
         else:
-            yield from cases.read(os.fspath(path.absolute()), path.parent, lenient=True)
+            yield from _of_rows(path, notes)
 
 
-def _optioned(case: Case, test: Mapping[str, Any]) -> Case:
-    """Return a case with what its test's options say."""
-    options = test.get("options") or {}
-    found = replace(case, variables=cases.with_around(case.variables, options))
-    return _transformed(_judged(found, options), options)
+def _of_rows(path: Path, notes: list[str]) -> Iterator[Test]:
+    """Yield the tests of a CSV, whose columns are variables, or of JSON lines."""
+    for row in batches.read(os.fspath(path.absolute())):
+        if row.value is None:
+            raise InvalidInput(f"{path.name}, line {row.line}: {row.problem}")
+        if path.suffix == ".jsonl" and ({"vars", "assert"} & row.value.keys()):
+            yield _test(row.value, path.parent, notes)
+        else:
+            yield Test(cases.of_csv(row.value, lenient=True), {})
 
 
-def _judged(case: Case, options: Mapping[str, Any]) -> Case:
-    given = {name: options[name] for name in ("provider", "rubricPrompt") if options.get(name)}
-    if not given:
-        return case
-    return replace(case, assertions=tuple(replace(one, options={**given, **one.options}) for one in case.assertions))
-
-
-def _transformed(case: Case, options: Mapping[str, Any]) -> Case:
-    """Return a case whose assertions cannot be run where code would change the answer first."""
-    if not options.get("transform") and not options.get("postprocess"):
-        return case
-    why = "the answer would be changed first, by code of another language"
-    return replace(case, assertions=tuple(replace(one, unusable=one.unusable or why) for one in case.assertions))
-
-
-class Shared(NamedTuple):
-    """What `defaultTest` says for all tests."""
-
-    case: Case
-    options: Mapping[str, Any]
-
-
-def _shared(default: Mapping[str, Any], base: Path) -> Shared:
-    (case,) = list(cases.read([_as_test({**default, "vars": {}})], base, lenient=True))
-    given = {str(key): item for key, item in (default.get("vars") or {}).items()}
-    return Shared(replace(case, variables=given), default.get("options") or {})
-
-
-def _merged(case: Case, shared: Shared) -> Iterator[Case]:
-    """Yield a case with what holds for all tests, which its own words go before."""
-    own = cases.with_around(shared.case.variables, shared.options)
+def _merged(one: Test, shared: Test) -> Iterator[Case]:
+    """Yield a test's cases with what holds for all tests, which its own words go before."""
+    options = {**shared.options, **one.options}
+    first = () if options.get("disableDefaultAsserts") else shared.case.assertions
     joined = replace(
-        case,
-        variables={**own, **case.variables},
-        assertions=(*shared.case.assertions, *case.assertions),
-        description=case.description or shared.case.description,
-        threshold=shared.case.threshold if case.threshold is None else case.threshold,
-        metadata={**shared.case.metadata, **case.metadata},
+        one.case,
+        variables=cases.with_around({**shared.case.variables, **one.case.variables}, options),
+        assertions=tuple(_judged(check, options) for check in (*first, *one.case.assertions)),
+        description=one.case.description or shared.case.description,
+        threshold=shared.case.threshold if one.case.threshold is None else one.case.threshold,
+        metadata={**shared.case.metadata, **one.case.metadata},
     )
-    yield from cases.crossed(_transformed(_judged(joined, shared.options), shared.options))
+    for case in [joined] if options.get("disableVarExpansion") else cases.crossed(joined, whole=()):
+        yield replace(case, assertions=tuple(_named(check, case) for check in case.assertions))
+
+
+def _judged(check: Assertion, options: Mapping[str, Any]) -> Assertion:
+    """Return an assertion with what its test says of it: who judges, and whether it can be run at all."""
+    given = {name: options[name] for name in ("provider", "rubricPrompt") if options.get(name)}
+    changed = any(options.get(name) for name in _CHANGES)
+    unusable = check.unusable or (CHANGED if changed else None)
+    return replace(check, options={**given, **check.options}, unusable=unusable)
+
+
+def _named(check: Assertion, case: Case) -> Assertion:
+    """Return an assertion whose metric's name is filled with the case's variables."""
+    if check.metric is None or not sandbox.is_jinja(check.metric):
+        return check
+    return replace(check, metric=one_line(sandbox.render(check.metric, case.variables, nunjucks=True), 100))

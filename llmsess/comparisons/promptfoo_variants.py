@@ -10,12 +10,19 @@ from typing import Any, NamedTuple
 from llmsess import definitions, request_parameters
 from llmsess.comparisons.specs import Prompt, Variant, read_text
 from llmsess.errors import InvalidInput
+from llmsess.models import dump_json
 from llmsess.texts import one_line
 
 PROGRAMS = (".js", ".mjs", ".cjs", ".ts", ".py", ".rb", ".sh", ".exe")
-_NO_MODELS = ("exec", "python", "file", "http", "https", "webhook", "websocket", "browser", "package", "golang")
-_KINDS = ("chat", "completion", "responses", "messages", "response", "text")  # words between a provider and its model
-_PROVIDERS = {"google": "gemini", "vertex": "gemini", "localai": "openai", "togetherai": "together"}
+_NO_MODELS = ("exec", "python", "file", "http", "https", "webhook", "websocket", "browser", "package", "golang",
+              "vertex", "localai", "ruby", "mcp", "sequence", "simulated-user")  # fmt: skip
+_KINDS = ("chat", "completion", "responses", "messages")  # words between a provider and its model
+_NO_KINDS = re.compile(
+    r"embeddings?|image|video|speech|audio|transcription|assistant|realtime|moderation|live|agents?|"
+    r"text-generation|text-classification|(claude|codex|agents?)-.*sdk"
+)  # of a provider: no conversations
+_PROVIDERS = {"google": "gemini", "togetherai": "together"}
+_NOT_SENT = ("apiKey", "apiKeyEnvar", "apiKeyRequired")  # whose place is the environment
 _BREAK = re.compile(r"^---[ \t]*\r?$", re.MULTILINE)
 
 
@@ -45,13 +52,17 @@ def prompts_of(given: Any, base: Path, notes: list[str]) -> Iterator[Source]:
         for number, prompt in enumerate(found, 1):
             title = str(label) if label else one_line(_said(prompt), 40)
             several = f" {number}" if label and len(found) > 1 else ""
+            if "_conversation" in str(prompt):
+                notes.append(
+                    f"the prompt {title} goes on with a conversation, which is not made: each test is asked alone"
+                )
             yield Source(f"{title}{several}", prompt, tuple(filter(None, (label, raw))))
 
 
 def _said(prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else " ".join(
-        str(message.get("content", "")) for message in prompt or () if isinstance(message, Mapping)
-    )  # fmt: skip
+    if isinstance(prompt, list):
+        return " ".join(str(message.get("content", "")) for message in prompt if isinstance(message, Mapping))
+    return prompt if isinstance(prompt, str) else dump_json(prompt)
 
 
 def _of_text(raw: str, base: Path, notes: list[str]) -> Iterator[Prompt]:
@@ -90,31 +101,34 @@ def _of_file(path: Path, notes: list[str]) -> Iterator[Prompt]:
     text = read_text(path)
     if path.suffix == ".csv":
         yield from _of_csv(text)
-    elif path.suffix in (".json", ".yaml", ".yml"):
+    elif path.suffix in (".json", ".yaml", ".yml", ".md"):
         yield _structured(text)
+    elif path.suffix == ".jsonl":
+        yield from (_structured(line) for line in text.splitlines() if line.strip())
     else:
         yield from (_structured(part.strip("\r\n")) for part in _BREAK.split(text) if part.strip())
 
 
 def _of_csv(text: str) -> Iterator[Prompt]:
     import csv
+    import io
 
-    rows = [row for row in csv.reader(text.splitlines()) if row and row[0].strip()]
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row and row[0].strip()]
     skip = rows and rows[0][0].strip().lower() == "prompt"
-    yield from (row[0] for row in rows[1 if skip else 0 :])
+    yield from (_structured(row[0]) for row in rows[1 if skip else 0 :])
 
 
 def _structured(text: str) -> Prompt:
-    """Return a prompt's messages where the text is a list of them, as JSON or YAML, else the text."""
+    """Return a prompt's messages, or its JSON, whose texts alone are filled, where the text is such; else the text."""
     start = text.lstrip()[:1]
-    if start not in ("[", "-", "{") or not re.search(r"\brole\b", text):
+    if start not in ("[", "-", "{") or text.lstrip().startswith(("{{", "{%", "{#")):
         return text
     try:
         found = definitions.load(_quoted_dumps(text), "the prompt")
     except InvalidInput:
         return text
-    ours = isinstance(found, list) and found and all(isinstance(one, dict) and "role" in one for one in found)
-    return found if ours else text
+    talk = isinstance(found, list) and found and all(isinstance(one, dict) and "role" in one for one in found)
+    return found if talk or (start == "{" and isinstance(found, dict)) else text
 
 
 def _quoted_dumps(text: str) -> str:
@@ -134,7 +148,7 @@ def variants_of(
         raise InvalidInput("the configuration names no providers", hint="-m MODEL names some")
     if not prompts:
         raise InvalidInput("none of its prompts can be read", hint="; ".join(notes[:3]) or None)
-    providers = list(_providers(given, base))
+    providers = list(_providers(given, base, notes))
     labels = [label for label, *_ in providers]
     for number, (label, model, parameters, wanted) in enumerate(providers):
         shown = f"{label} #{labels[: number + 1].count(label)}" if labels.count(label) > 1 else label
@@ -147,11 +161,11 @@ def variants_of(
             yield Variant(one_line(name, 200), model, source.prompt, None, parameters)
 
 
-def _providers(given: Any, base: Path) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
+def _providers(given: Any, base: Path, notes: list[str]) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
     """Yield the label, the model, the parameters and the prompts of each provider."""
     for one in given if isinstance(given, list) else [given]:
         if isinstance(one, str) and one.startswith("file://") and one.endswith((".yaml", ".yml", ".json")):
-            yield from _providers(definitions.load(read_text(base / one.removeprefix("file://")), one), base)
+            yield from _providers(definitions.load(read_text(base / one.removeprefix("file://")), one), base, notes)
             continue
         if isinstance(one, Mapping) and "id" not in one and len(one) == 1:
             ((name, rest),) = one.items()
@@ -161,9 +175,10 @@ def _providers(given: Any, base: Path) -> Iterator[tuple[str, str, dict[str, Any
             raise InvalidInput("a provider is a text, or a mapping with an id")
         if fields.get("transform"):
             raise InvalidInput(f"the provider {fields['id']} changes answers by code of another language")
+        notes += [f'"{name}" of {fields["id"]} is not honoured' for name in fields.keys() - _PROVIDER_KEYS]
         label = str(fields.get("label") or fields["id"])
         wanted = fields.get("prompts") or []
-        parameters = _parameters(fields.get("config") or {})
+        parameters = _parameters(fields.get("config") or {}, fields["id"], notes)
         yield label, model_of(fields["id"]), parameters, [wanted] if isinstance(wanted, str) else list(wanted)
 
 
@@ -172,25 +187,27 @@ def model_of(provider: str) -> str:
     name, _, rest = provider.partition(":")
     if name == "echo":
         return "echo/echo"
-    if name in _NO_MODELS or (not rest and "/" not in provider):
+    kind, _, model = rest.partition(":")
+    none = (kind in _KINDS and rest.endswith(":")) or _NO_KINDS.fullmatch(kind if name != "ollama" or model else "")
+    if name in _NO_MODELS or (not rest and "/" not in provider) or none or rest in _KINDS:
         raise InvalidInput(
             f'the provider "{one_line(provider, 60)}" is no model that llmsess can call', hint="-m MODEL runs others"
         )
     if not rest:
         return provider
-    kind, _, model = rest.partition(":")
     ours = _PROVIDERS.get(name, name)
     return f"{ours}/{model if kind in _KINDS and model else rest}"
 
 
-def _parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of a provider's configuration that a server is sent."""
+_PROVIDER_KEYS = {"id", "label", "config", "prompts", "transform"}
+
+
+def _parameters(config: Mapping[str, Any], provider: str, notes: list[str]) -> dict[str, Any]:
+    """Return the parameters of a provider's configuration that a server is sent; others are noted."""
     own = {name: item for name, item in config.items() if name in request_parameters.KNOWN and name != "n"}
-    schema = own.get("response_format")
-    if isinstance(schema, str):
-        own.pop("response_format")
-    if isinstance(own.get("tools"), str):
-        own.pop("tools")
+    own = {name: item for name, item in own.items() if not isinstance(item, str) or "://" not in item}
+    for name in config.keys() - own.keys() - {*_NOT_SENT}:
+        notes.append(f'"{name}" of {provider} is not sent (llmsess model add {model_of(provider)} sets a server)')
     return request_parameters.checked(own) or {}
 
 

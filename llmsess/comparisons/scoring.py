@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from llmsess import batches, crashpoints, scorers
-from llmsess.comparisons import viewing
+from llmsess.comparisons import planning, viewing
 from llmsess.comparisons.cases import Case
 from llmsess.comparisons.planning import grown, job_named
 from llmsess.comparisons.viewing import ANSWERED, Cell
@@ -96,7 +96,9 @@ def _answers(group: ComparisonGroup) -> Iterator[tuple[Cell, Case, list[Assertio
     for cell in viewing.stream_cells(group, results=False):
         if cell.status == ANSWERED:
             case = known[cell.case]
-            yield cell, case, [*shared, *case.assertions], viewing.answer_of(cell, case.variables)
+            values = planning.resolved(case.variables) if group.lenient else case.variables
+            answer = viewing.answer_of(cell, values, nunjucks=group.lenient)
+            yield cell, case, [*shared, *case.assertions], answer
 
 
 Reader = Callable[[Assertion, str], str]

@@ -38,7 +38,7 @@ from llmsess.texts import one_line
 MAX_REPEATS = 1_000
 MAX_CELLS = 1_000_000
 NAME_CHARACTERS = 200
-Prompt = str | list[Any] | None
+Prompt = str | list[Any] | dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,7 @@ def _checked(spec: Spec) -> Spec:
         _text(getattr(spec, name), name)
     for variant in spec.variants:
         for text in texts_of(variant):
-            sandbox.names(text) if sandbox.is_jinja(text) else None
+            sandbox.names(text, nunjucks=spec.lenient) if sandbox.is_jinja(text) else None
     return spec
 
 

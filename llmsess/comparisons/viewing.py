@@ -243,12 +243,13 @@ _ASKED = """
 """
 
 
-def answer_of(cell: Cell, variables: Mapping[str, Any]) -> Answer:
+def answer_of(cell: Cell, variables: Mapping[str, Any], *, nunjucks: bool = False) -> Answer:
     """Return a cell's answer as scorers see it."""
     asked = database.execute_sql(_ASKED, (cell.message_id,)).fetchone()
     return Answer(
         cell.content or "", variables, asked[1] if asked else "", cell.model, cell.finish_reason, cell.latency_ms,
         cell.cost_usd, cell.input_tokens, cell.output_tokens, _calls(cell.message_id) if cell.has_parts else (),
+        nunjucks,
     )  # fmt: skip
 
 

@@ -146,6 +146,9 @@ def parse(given: Any, *, lenient: bool = False) -> Assertion:
 
 
 def _of_text(text: str, lenient: bool) -> Assertion:
+    if text.startswith("file://") and lenient:
+        kind = "python" if text.partition(".py")[1] else "javascript"
+        return _checked(Assertion(kind, text), lenient)
     found = _TEXT.fullmatch(text.strip())
     kind = ALIASES.get(found[2], found[2]) if found else ""
     known = kind in FOREIGN or scorers.get(kind) is not None
@@ -192,6 +195,8 @@ def _checked(assertion: Assertion, lenient: bool) -> Assertion:
         try:
             scorer.check(Wanted(assertion.value, assertion.threshold, assertion.options))
         except InvalidInput as error:
+            if lenient:
+                return _without(assertion, f"{assertion.full_type} {error.message}")
             raise InvalidInput(f"{assertion.full_type} {error.message}") from error
     return assertion
 
@@ -240,31 +245,31 @@ def _name(value: Any) -> str | None:
 # Holding it against an answer
 
 
-def filled(value: Any, variables: Mapping[str, Any]) -> Any:
+def filled(value: Any, variables: Mapping[str, Any], *, nunjucks: bool = False) -> Any:
     """Return a value whose templates are filled with a case's variables; `{{ name }}` alone is that value itself.
 
     Raises NotRun where the case lacks one.
     """
     if isinstance(value, Mapping):
-        return {key: filled(item, variables) for key, item in value.items()}
+        return {key: filled(item, variables, nunjucks=nunjucks) for key, item in value.items()}
     if isinstance(value, list):
-        return [filled(item, variables) for item in value]
+        return [filled(item, variables, nunjucks=nunjucks) for item in value]
     if not isinstance(value, str) or not sandbox.is_jinja(value):
         return value
     try:
-        missing = sorted(name for name in sandbox.names(value) if variables.get(name) is None)
+        missing = sorted(name for name in sandbox.names(value, nunjucks=nunjucks) if variables.get(name) is None)
         if missing:
             raise NotRun(f"the case has no {', '.join(missing)}")
         alone = _ALONE.fullmatch(value.strip())
-        return variables[alone[1]] if alone else sandbox.render(value, variables)
+        return variables[alone[1]] if alone else sandbox.render(value, variables, nunjucks=nunjucks)
     except InvalidInput as error:
         raise Unscored(error.message) from error
 
 
-def wanted_of(assertion: Assertion, variables: Mapping[str, Any]) -> Wanted:
-    """Return what an assertion wants of a case's answers; raises NotRun, Unscored."""
-    value = filled(assertion.value, variables)
-    if assertion.value is not None and (value is None or value == ""):
+def wanted_of(assertion: Assertion, answer: Answer) -> Wanted:
+    """Return what an assertion wants of an answer to its case; raises NotRun, Unscored."""
+    value = filled(assertion.value, answer.variables, nunjucks=answer.nunjucks)
+    if assertion.value is not None and (value is None or (value == "" and assertion.value != "")):
         raise NotRun("the case has no value to hold it against")
     return Wanted(value, assertion.threshold, assertion.options)
 
@@ -306,7 +311,7 @@ def _score(
         raise NotRun(f"{assertion.type} is not installed here")
     if assertion.type == scorers.PYTHON and not python:
         raise NotRun("Python runs only with --allow-python")
-    wanted = wanted_of(assertion, answer.variables)
+    wanted = wanted_of(assertion, answer)
     if isinstance(scorer, Scorer):
         return scorer.measure(answer, wanted)
     if judge is None:

@@ -33,6 +33,7 @@ class Answer:
     input_tokens: int | None = None
     output_tokens: int | None = None
     tool_calls: Sequence[Mapping[str, Any]] = ()
+    nunjucks: bool = False  # what is wanted is filled as promptfoo fills it
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ def equals(answer: Answer, wanted: Wanted) -> Score:
 
         return verdict(parsed(answer.text) == wanted.value, "the answer is another value")
     expected = text_of(wanted.value)
-    same = answer.text.strip() == expected.strip()
-    return verdict(same, f"{_shown(answer.text)} is not {_shown(expected)}")
+    near = " but for the spaces around it" if answer.text.strip() == expected.strip() else ""
+    return verdict(answer.text == expected, f"{_shown(answer.text)} is not {_shown(expected)}{near}")
 
 
 def contains(fold: Fold) -> Callable[[Answer, Wanted], Score]:
@@ -62,10 +62,15 @@ def starts_with(answer: Answer, wanted: Wanted) -> Score:
 
 def regex(answer: Answer, wanted: Wanted) -> Score:
     try:
-        found = re.search(text_of(wanted.value), answer.text)
+        found = re.search(_python(text_of(wanted.value)), answer.text)
     except re.error as error:
         raise Unscored(f"no regular expression: {error}") from error
     return verdict(found is not None, f"nothing in it matches {_shown(text_of(wanted.value))}")
+
+
+def _python(pattern: str) -> str:
+    """Return a regular expression of JavaScript with its named groups as Python writes them."""
+    return re.sub(r"\(\?<(?=[A-Za-z_])", "(?P<", pattern)
 
 
 def check_regex(wanted: Wanted) -> None:
@@ -74,7 +79,7 @@ def check_regex(wanted: Wanted) -> None:
     if "{{" in text:
         return
     try:
-        re.compile(text)
+        re.compile(_python(text))
     except re.error as error:
         raise InvalidInput(f"is no regular expression: {error}") from error
 
