@@ -443,7 +443,7 @@ def test_db_commands(run: Command, path: Path, tmp_path: Path) -> None:
     assert (whole.status, json.loads(whole.out)["ok"]) == (0, True)
     assert run("db", "rollback").status == 2
     assert run("db", "rollback", "--yes").status == 0
-    assert json.loads(run("db", "info", "--json").out)["schema_version"] == 4
+    assert json.loads(run("db", "info", "--json").out)["schema_version"] == 5
     assert run("db", "migrate").status == 0
     assert run("--db", str(tmp_path / "absent.db"), "db", "check").status == 3
     assert not (tmp_path / "absent.db").exists()

@@ -246,10 +246,10 @@ def _show_answers(rows: list[Row]) -> None:
         for head, text in zip(heads, texts, strict=True):
             output.out(f"\n{style(head, bold=True)}")
             output.show_text(text)
-    for row in rows:
-        why = reports.why_of(row)
-        if why:
-            output.out(output.cell(f"{row['variant']}: {why}"))
+    reasons = [f"{row['variant']}: {reports.why_of(row)}" for row in rows if reports.why_of(row)]
+    output.out() if reasons else None
+    for reason in reasons:
+        output.out(output.wrapped(output.cell(reason)))
 
 
 def _heading(row: Row) -> str:

@@ -15,6 +15,7 @@ from peewee import IntegrityError
 from llmsess import batches, crashpoints, routing, sandbox
 from llmsess.batches import Row
 from llmsess.batches.forming import REPEAT
+from llmsess.batches.planning import limits as checked_limits
 from llmsess.comparisons import viewing
 from llmsess.comparisons.cases import PREFIX, SUFFIX, Case, default_prompt
 from llmsess.comparisons.specs import Spec, Variant
@@ -46,6 +47,7 @@ def enter(spec: Spec, *, project: str | None = None) -> ComparisonGroup:
         _enter_variants(group, spec)
         _enter_cases(group, spec)
         _enter_cells(group, spec)
+        _note_what_is_gone(group, spec)
     crashpoints.reach("comparison.entered")
     return schedule(group, spec.limits, project=project)
 
@@ -55,6 +57,7 @@ def enter(spec: Spec, *, project: str | None = None) -> ComparisonGroup:
 
 def _check(spec: Spec) -> None:
     """Raise InvalidInput where a model cannot be called or a prompt cannot be made, for all at once."""
+    checked_limits(spec.limits)
     for model in {variant.model for variant in spec.variants if variant.model}:
         routing.callable_model(model)
     if spec.judge is not None:
@@ -194,6 +197,16 @@ def enter_variant(group: ComparisonGroup, variant: Variant, position: int) -> No
         ComparisonVariant, group_id=group.id, position=position, name=variant.name, model=variant.model,
         prompt=variant.prompt, system_prompt=variant.system, parameters=dict(variant.parameters) or None,
     )  # fmt: skip
+
+
+def _note_what_is_gone(group: ComparisonGroup, spec: Spec) -> None:
+    """Note what earlier runs asked and the definition has no more: it is paid, and still counts."""
+    variants = {variant.name for variant in viewing.variants_of(group)} - {variant.name for variant in spec.variants}
+    cases = {case.key for case in viewing.cases_of(group)} - {case.key for case in spec.cases}
+    gone = [f"the variant {name}" for name in sorted(variants)] + ([f"{len(cases):,} cases"] if cases else [])
+    if gone:
+        note = f"{', '.join(gone)} of earlier runs are not in the definition any more, and still count"
+        update_row(ComparisonGroup, group.id, notes=[*spec.notes, note])
 
 
 _CASE = """
