@@ -110,6 +110,28 @@ def newest(sql: str, values: Sequence[Any], limit: int | None) -> tuple[list[int
     return [row[0] for row in rows], f"{rows[-1][1]}~{rows[-1][0]}" if more and rows else None
 
 
+def newest_made(
+    table: str, status: str | None, limit: int | None, cursor: str | None
+) -> tuple[list[int], str | None]:  # fmt: skip
+    """Return a page of inner ids of a table, of those with a status or any, newest first, and the next cursor."""
+    wheres: list[str] = ["1"]
+    values: list[Any] = []
+    if status is not None:
+        wheres.append("status = ?")
+        values.append(status)
+    if cursor is not None:
+        wheres.append("(created_at, id) < (?, ?)")
+        values += list(place_of(cursor))
+    sql = f"SELECT id, created_at FROM {table} WHERE {' AND '.join(wheres)} ORDER BY created_at DESC, id DESC LIMIT ?"
+    return newest(sql, values, limit)
+
+
+def count_with(table: str, status: str | None) -> int:
+    """Return how many rows of a table there are, with a status, or of any."""
+    sql = f"SELECT count(*) FROM {table} WHERE ? IS NULL OR status = ?"
+    return int(database.execute_sql(sql, (status, status)).fetchone()[0])
+
+
 def page(
     rows: Iterable[T], key: Callable[[T], str], limit: int | None, cursor: str | None
 ) -> tuple[list[T], str | None]:

@@ -121,6 +121,7 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
         "sandbox",
         "scorers",
         "sessions",
+        "spreadsheets",
         "statistics",
         "writing",
     },
@@ -141,7 +142,8 @@ ALLOWED: dict[str, set[str]] = {  # area: what it may import
     "restoring": LOW | {"bulk", "dumping", "importers", "linking", "matching", "rowchecks", "snapshotrows", "writing"},
     "snapshotrows": LOW | {"door", "dumping", "importers", "marking", "rowchecks", "sessions", "writing"},
     "transfer": LOW | {"finding", "importers", "matching", "restoring", "staging", "surveying"},
-    "exporters": {"errors"},
+    "spreadsheets": set(),
+    "exporters": {"errors", "spreadsheets"},
     "redaction": set(),
     "exporting": LOW
     | {"dumping", "exporters", "listing", "redaction", "salvaging", "sessions", "snapshotrows", "writing"},

@@ -37,26 +37,15 @@ class Jobs:
 
 def find(*, status: str | None = None, limit: int | None = 50, cursor: str | None = None) -> Jobs:
     """Return jobs, the newest first; raises InvalidInput for no cursor. No item is read."""
-    wheres: list[str] = ["1"]
-    values: list[Any] = []
-    if status is not None:
-        wheres.append("status = ?")
-        values.append(_job_status(status, "status of a batch"))
-    if cursor is not None:
-        wheres.append("(created_at, id) < (?, ?)")
-        values += list(listing.place_of(cursor))
-    sql = (
-        f"SELECT id, created_at FROM batch_jobs WHERE {' AND '.join(wheres)} ORDER BY created_at DESC, id DESC LIMIT ?"
-    )
-    ids, following = listing.newest(sql, values, limit)
+    chosen = None if status is None else _job_status(status, "status of a batch")
+    ids, following = listing.newest_made("batch_jobs", chosen, limit, cursor)
     found = {job.id: job for job in BatchJob.select().where(BatchJob.id << ids)}
     return Jobs([found[row_id] for row_id in ids], following)
 
 
 def count(status: str | None = None) -> int:
     """Return how many jobs there are, with a status, or of any."""
-    sql = "SELECT count(*) FROM batch_jobs WHERE ? IS NULL OR status = ?"
-    return int(database.execute_sql(sql, (status, status)).fetchone()[0])
+    return listing.count_with("batch_jobs", status)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ import click
 
 from llmsess.cli import table
 from llmsess.errors import LlmsessError
+from llmsess.spreadsheets import harmless
 from llmsess.texts import UNSEEN, one_line, without_controls
 
 _UNSEEN = re.compile(f"[{UNSEEN}]")  # what JSON leaves as it is and a terminal obeys
@@ -243,7 +244,7 @@ def csv_cell(value: Any) -> Any:
         value = json.dumps(value, ensure_ascii=False, default=plain_value)
     if isinstance(value, (datetime, Decimal)):
         value = plain_value(value)
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return harmless(value)
 
 
 def cell(value: Any) -> str:

@@ -17,11 +17,11 @@ from llmsess.comparisons.cases import Case
 from llmsess.comparisons.verdicts import Verdict
 from llmsess.comparisons.viewing import ANSWERED, FAILED, Cell
 from llmsess.models import ComparisonGroup, time_text
+from llmsess.spreadsheets import harmless
 from llmsess.texts import one_line
 
 FORMATS = ("json", "jsonl", "csv", "markdown", "junit", "html")
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 ANSWER_CHARACTERS = 200
 
 
@@ -194,7 +194,7 @@ def _plain(value: Any) -> Any:
     """Return a value as a cell of a CSV, which cannot start a formula."""
     if isinstance(value, (dict, list)):
         value = json.dumps(value, ensure_ascii=False)
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return harmless(value)
 
 
 def _write_markdown(group: ComparisonGroup, out: IO[str]) -> int:

@@ -54,16 +54,8 @@ def find(*, status: str | None = None, limit: int | None = 50, cursor: str | Non
 
     `cost` is nano-USD of its answers. Raises InvalidInput.
     """
-    wheres: list[str] = ["1"]
-    values: list[Any] = []
-    if status is not None:
-        wheres.append("status = ?")
-        values.append(_status(status, "status of a comparison"))
-    if cursor is not None:
-        wheres.append("(created_at, id) < (?, ?)")
-        values += list(listing.place_of(cursor))
-    sql = f"SELECT id, created_at FROM comparison_groups WHERE {' AND '.join(wheres)}"
-    ids, following = listing.newest(f"{sql} ORDER BY created_at DESC, id DESC LIMIT ?", values, limit)
+    chosen = None if status is None else _status(status, "status of a comparison")
+    ids, following = listing.newest_made("comparison_groups", chosen, limit, cursor)
     names = ("id", "name", "status", "created_at", "variants", "cases", "cells", "cost", "unpriced")
     rows = [dict(zip(names, database.execute_sql(_LISTED, (one,)).fetchone(), strict=True)) for one in ids]
     return Groups(rows, following)
@@ -71,8 +63,7 @@ def find(*, status: str | None = None, limit: int | None = 50, cursor: str | Non
 
 def count(status: str | None = None) -> int:
     """Return how many comparisons there are, with a status, or of any."""
-    sql = "SELECT count(*) FROM comparison_groups WHERE ? IS NULL OR status = ?"
-    return int(database.execute_sql(sql, (status, status)).fetchone()[0])
+    return listing.count_with("comparison_groups", status)
 
 
 # What is compared, and over what

@@ -6,6 +6,7 @@ import csv
 from typing import IO
 
 from llmsess.exporters.base import Archive, Losses
+from llmsess.spreadsheets import harmless
 
 NAME = "csv"
 DESCRIPTION = "CSV, a message a row"
@@ -18,7 +19,6 @@ OF_MESSAGE = (
     "error",
 )  # fmt: skip
 HEADINGS = ("session_id", *OF_SESSION, "position", "message_id", *OF_MESSAGE)
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write(archive: Archive, out: IO[str], losses: Losses) -> None:
@@ -37,5 +37,4 @@ def cell(value: object) -> object:
     """Return a value as a cell that a spreadsheet takes for no formula."""
     if value is None:
         return ""
-    text = value.isoformat() if hasattr(value, "isoformat") else value
-    return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text
+    return harmless(value.isoformat() if hasattr(value, "isoformat") else value)
