@@ -585,7 +585,7 @@ class ComparisonSession(Base):
 
     class Meta:
         table_name = "comparison_sessions"
-        indexes = ((("group", "variant", "case_key", "repeat"), True),)
+        indexes = ((("group", "variant", "case_key", "repeat"), True), (("group", "id"), False))
 
 
 class ComparisonResult(Base):

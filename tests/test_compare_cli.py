@@ -241,7 +241,10 @@ def test_votes_at_a_terminal(run: Command, spec: Path, terminal: Callable[..., A
     screen.type("u")
     screen.shows("1 of 10")
     screen.type("t", "s")
-    screen.type("q")
+    screen.shows("3 of 10")
+    screen.type("u")
+    screen.shows("2 of 10")
+    screen.type("s", "q")
     screen.shows("1 vote kept, 9 pairs left")
     assert screen.ended() == 0
     screen = terminal("compare", "vote", "capitals", "--voter", "ann")
@@ -273,7 +276,7 @@ def test_judging_by_a_model_is_told(run: Command, spec: Path, tmp_path: Path) ->
     assert "10 pairs, 20 questions put now." in ran.err
     assert "Judgements of scripted/judge.json: 10 pairs, 10 ties; position bias 100%" in ran.out
     nonsense = run("compare", "judge", "capitals", "-m", "echo/x")
-    assert (nonsense.status, "20 answers of the judge no verdict" in nonsense.err) == (6, True)
+    assert (nonsense.status, "20 answers of the judge were no verdict" in nonsense.err) == (6, True)
 
 
 def test_sessions_are_linked(run: Command) -> None:

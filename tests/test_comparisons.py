@@ -79,13 +79,36 @@ def test_nothing_is_asked_twice_and_what_is_new_is_added(database: db.Database) 
     assert len(cells()) == 12 and {cell.status for cell in cells()} == {"answered"}
 
 
-def test_what_is_gone_from_a_definition_still_counts_and_is_said(database: db.Database) -> None:
-    comparisons.run(spec(cases=[{"q": "x"}, {"q": "y"}]))
-    report = comparisons.run(spec(models=["echo/a"], cases=[{"q": "x"}], baseline="a"))
-    assert report.group.notes == [
-        "the variant b, 1 cases of earlier runs are not in the definition any more, and still count"
-    ]
-    assert len(cells()) == 4
+def test_what_is_gone_from_a_definition_counts_no_more_and_comes_back_without_a_call(database: db.Database) -> None:
+    whole = spec(cases=[{"q": "x"}, {"q": "y"}], repeats=2)
+    comparisons.run(whole)
+    smaller = comparisons.run(spec(models=["echo/a"], cases=[{"q": "x"}], baseline="a"))
+    assert [(cell.variant, cell.content, cell.repeat) for cell in cells()] == [("a", "x", 0)]
+    assert (smaller.status, smaller.batch.job.calls) == ("done", 8)
+    assert [one.name for one in comparisons.variants_of(smaller.group)] == ["a"]
+    assert comparisons.summary("c").notes == ("7 answers of earlier definitions are kept, and not counted",)
+    again = comparisons.run(whole)
+    assert (again.batch.job.calls, len(cells()), {cell.status for cell in cells()}) == (8, 8, {"answered"})
+
+
+def test_what_is_gone_before_it_was_asked_is_not_asked(database: db.Database) -> None:
+    comparisons.plan(spec(cases=[{"q": str(n)} for n in range(4)], repeats=3))
+    assert batches.status("compare/c").total == 24
+    report = comparisons.run(spec(cases=[{"q": "1"}]))
+    assert (report.batch.job.calls, report.status, report.batch.job.counts["cancelled"]) == (2, "done", 22)
+    assert comparisons.run(spec(cases=[{"q": "1"}, {"q": "2"}])).batch.job.calls == 4
+
+
+def test_a_refused_definition_changes_nothing(database: db.Database) -> None:
+    comparisons.run(spec())
+    for changed in (
+        {"repeats": 50, "limits": {"budget_usd": 1}},
+        {"limits": {"rpn": 1}},
+        {"prompt": "{{ q }} {{ z }}"},
+    ):
+        with pytest.raises((InvalidInput, Conflict)):
+            comparisons.run(spec() | changed)
+    assert comparisons.run("c").batch.job.calls == 2 and len(cells()) == 2
 
 
 def test_what_a_variant_asks_cannot_change_under_its_name(database: db.Database) -> None:
@@ -434,7 +457,7 @@ def test_clusters_are_asked_for_by_name(database: db.Database, script: Script) -
     good = script("good", {f"q{n}": "yes" if n % 5 else "no" for n in range(16)})
     comparisons.run(spec("g", ["echo/a", good], cases=asked, cluster="topic", scorers=["contains: yes"]))
     (one,) = comparisons.summary("g").verdicts
-    assert (one.test, one.n) == ("paired t, 4 clusters", 16)
+    assert (one.test, one.n) == ("permutation of 4 clusters (exact)", 16)
 
 
 def test_several_variants_are_adjusted_by_holm(database: db.Database, script: Script) -> None:
@@ -457,8 +480,8 @@ def test_a_judge_sees_both_orders_and_a_disagreement_is_a_tie(
     comparisons.run(spec("j", ["echo/a", better], cases=asked))
     fair = tmp_path / "fair.json"
     fair.write_text(json.dumps([
-        {"match": "(?s)<first>\\s*GOOD", "content": '{"winner": "first", "reason": "it is good"}'},
-        {"match": "(?s)<second>\\s*GOOD", "content": '{"winner": "second"}'},
+        {"match": "(?s)\\[first \\w+\\]\\s*GOOD", "content": '{"winner": "first", "reason": "it is good"}'},
+        {"match": "(?s)\\[second \\w+\\]\\s*GOOD", "content": '{"winner": "second"}'},
     ]))  # fmt: skip
     done = comparisons.judge("j", model=f"scripted/{fair}")
     assert (done.pairs, done.asked, done.unread) == (8, 16, 0)
@@ -498,9 +521,9 @@ def test_a_rubric_is_asked_once_for_each_answer_and_read_again(database: db.Data
     report = comparisons.run(value)
     assert report.scored is not None and report.scored.asked == 2  # the answers of both variants are equal
     assert [cell.score for cell in cells("r")] == [0.8] * 4
-    calls = batches.status("compare/r/judge").calls
+    calls = batches.status("judge/r").calls
     again = comparisons.score("r")
-    assert (again.asked, again.scored, batches.status("compare/r/judge").calls) == (0, 4, calls)
+    assert (again.asked, again.scored, batches.status("judge/r").calls) == (0, 4, calls)
 
 
 def test_people_vote_blind_in_random_order_undo_and_go_on(database: db.Database, script: Script) -> None:

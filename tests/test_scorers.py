@@ -221,7 +221,7 @@ def test_assertions_as_text(text: str, type_: str, value: Any, threshold: float 
         ({"type": "is-json", "value": {"type": "nothing"}}, "no JSON Schema"),
         ({"type": "equals", "value": "x", "threshold": "much"}, "a threshold is a number"),
         ({"type": "equals", "value": "x", "threshold": "nan"}, "a threshold is a number"),
-        ({"type": "equals", "value": "x", "weight": -1}, "a weight is not negative"),
+        ({"type": "equals", "value": "x", "weight": -1}, "a weight is from 0 to"),
         ({"type": "assert-set", "assert": []}, "has no assertions"),
         ({"type": "equals", "value": "x", "metric": 3}, "a metric is a name"),
         (7, "a mapping with a type"),

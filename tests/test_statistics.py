@@ -327,8 +327,7 @@ def test_null_comparisons_keep_their_level(draw: Any, count: int) -> None:
     chance, found, covered = random.Random(count), 0, 0
     for _ in range(SIMULATIONS):
         pairs = draw(chance, count)
-        flags = {one for pair in pairs.values() for one in pair} <= {0.0, 1.0}
-        one = verdicts.compare("m", "a", "b", pairs, binary=flags)
+        one = verdicts.compare("m", "a", "b", pairs)
         found += one.verdict in ("better", "worse")
         assert one.low is not None and one.high is not None
         covered += one.low <= 0 <= one.high
@@ -361,5 +360,5 @@ def test_a_real_difference_is_found() -> None:
     chance, found = random.Random(6), 0
     for _ in range(100):
         pairs = {str(n): (float(chance.random() < 0.5), float(chance.random() < 0.8)) for n in range(80)}
-        found += verdicts.compare("m", "a", "b", pairs, binary=True).verdict == "better"
+        found += verdicts.compare("m", "a", "b", pairs).verdict == "better"
     assert found > 90

@@ -38,7 +38,7 @@ LIMITS = (
     click.option("--budget-tokens", type=click.IntRange(0), help="Pause before so many tokens are used."),
     click.option("--budget-requests", type=click.IntRange(0), help="Pause after so many requests."),
     click.option("--on-unknown", type=click.Choice(batches.ON_UNKNOWN),
-                 help="Requests whose answer a crash lost: hold them (default), or send them again."),
+                 help="Requests whose answer a crash lost: hold them (batches), or send them again (comparisons)."),
     click.option("--retries", type=click.IntRange(0), help=f"Of a refused request ({batches.RETRIES})."),
     click.option("--cache/--no-cache", default=None, help="An equal request that was answered is not sent again."),
     click.option("--allow-unpriced/--no-allow-unpriced", default=None,

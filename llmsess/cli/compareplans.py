@@ -80,7 +80,7 @@ def _cases(given: dict[str, Any]) -> Any:
         raise InvalidInput("cases are a file or --stored, not both")
     chosen = session_filter(given | {"project": given["from_project"], "model": given["from_model"]})
     rows = [row.value for row in batches.stored(chosen, given["role"] or "user") if row.value is not None]
-    return [{"vars": {"prompt": row["prompt"]}, "metadata": {"message": row["message"]}} for row in rows]
+    return [{"prompt": row["prompt"]} for row in rows]
 
 
 def _absolute(name: str) -> str:
@@ -99,7 +99,7 @@ def _definition(prompts: list[str], given: dict[str, Any], changed: dict[str, An
     if given["parameters"]:
         value["parameters"] = [{name: json_or_text(text) for name, text in given["parameters"]}]
     if "name" not in value:
-        asked = {key: item for key, item in value.items() if key not in ("scorers", "judge", "baseline")}
+        asked = {key: item for key, item in value.items() if key not in ("scorers", "judge", "baseline", "repeats")}
         mark = hashlib.sha256(dump_json(asked).encode()).hexdigest()[:HASH_CHARACTERS]
         said = prompts[0] if prompts else str(given["cases"] or "stored messages")
         value["name"] = f"{one_line(said.lstrip('@'), NAME_CHARACTERS)} {mark}"

@@ -11,6 +11,7 @@ from llmsess.cli.output import Layout, Row, counted, style
 from llmsess.comparisons import answering, reports
 from llmsess.comparisons.answering import Side, Summary
 from llmsess.comparisons.balloting import Ballot
+from llmsess.comparisons.gates import check_known
 from llmsess.comparisons.running import RunReport
 from llmsess.comparisons.scoring import Scored
 from llmsess.comparisons.verdicts import BETTER, WORSE
@@ -19,7 +20,7 @@ from llmsess.errors import SomeFailed
 from llmsess.models import ComparisonGroup
 
 GROUPS = Layout(
-    {"name": "name", "status": "status", "variants": "variants", "cases": "cases", "cells": "answers", "cost": "cost",
+    {"name": "name", "status": "status", "variants": "variants", "cases": "cases", "shown": "answers", "cost": "cost",
      "created_at": "made"},
     "name", ("cases", "created_at"),
 )  # fmt: skip
@@ -35,7 +36,7 @@ LONG = 1000
 def show_groups(rows: Sequence[Row], format: str | None) -> None:
     """Show a list of comparisons."""
     shown = [
-        {key: row[key] for key in ("id", "name", "status", "variants", "cases", "cells", "created_at")}
+        {key: row[key] for key in ("id", "name", "status", "variants", "cases", "cells", "answered", "created_at")}
         | {"cost_usd": output.cost_usd(row["cost"], row["unpriced"] or 0), "unpriced": row["unpriced"] or 0}
         for row in rows
     ]  # fmt: skip
@@ -44,6 +45,7 @@ def show_groups(rows: Sequence[Row], format: str | None) -> None:
         cost = f"${row['cost_usd']}" if row["cost_usd"] else ""
         return row | {
             "cost": f"≥{cost}" if cost and row["unpriced"] else cost,
+            "shown": f"{row['answered']:,}/{row['cells']:,}",
             "created_at": output.local_time(row["created_at"]),
         }
 
@@ -139,9 +141,16 @@ def _show_sides(summary: Summary, format: str | None) -> None:
     if any(side.rating is not None for side in summary.sides):
         headings["rating"] = "rating"
     rows = [_side_line(side) for side in summary.sides]
-    spare: tuple[str, ...] = ("p95_usd", "median_usd", "p95_ms", "pass_all", "pass_at", "median_ms")
-    spare += tuple(f"metric {name}" for name in reversed(summary.metrics[1:]))
-    output.show_rows(rows, format or "table", Layout(headings, "variant", spare))
+    spare = ("p95_usd", "median_usd", "p95_ms", "median_ms")
+    widths = (max(len(str(row.get(key, ""))) for row in (headings, *rows)) + 2 for key in headings)
+    if sum(widths) <= output.columns() or len(summary.metrics) < 2:
+        output.show_rows(rows, format or "table", Layout(headings, "variant", spare))
+        return
+    kept = {key: name for key, name in headings.items() if not key.startswith(("metric ", "pass_"))}
+    output.show_rows(rows, format or "table", Layout(kept, "variant", spare))
+    output.out()
+    long = [row for side in summary.sides for row in _metric_lines(side)]
+    output.show_rows(long, format or "table", Layout({key: key for key in long[0]}, "variant") if long else None)
 
 
 def _side_line(side: Side) -> Row:
@@ -161,6 +170,18 @@ def _side_line(side: Side) -> Row:
     for name, value in side.derived.items():
         found[f"derived {name}"] = "unknown" if value is None else f"{value:.4g}"
     return found
+
+
+def _metric_lines(side: Side) -> list[Row]:
+    """Return a line for each metric of a variant, where they do not fit beside each other."""
+    lines = []
+    for one in side.metrics:
+        row = {"variant": side.variant.name, "metric": one.metric, "mean": _metric(one)}
+        if one.pass_at:
+            k = max(one.pass_at)
+            row |= {f"pass@{k}": f"{one.pass_at[k]:.2f}", f"pass^{k}": f"{one.pass_all[k]:.2f}"}
+        lines.append(row)
+    return lines
 
 
 def _metric(one: answering.Metric) -> str:
@@ -266,6 +287,7 @@ def _heading(row: Row) -> str:
 def run(source: Any, changed: dict[str, Any], format: str | None, *, gates: Sequence[str], **how: Any) -> None:
     """Run a comparison with its progress on a terminal, show what it says, and raise where it did not end well."""
     group = comparisons.plan(source, project=how.pop("project"), limits=how.pop("limits"), **changed)
+    check_known(group, gates)
     job = comparisons.job_of(group)
     if job is not None and job.todo:
         batchviews.tell_plan(batches.estimate(job))
@@ -335,7 +357,9 @@ def tell_judged(done: comparisons.Judged) -> None:
     if not done.pairs:
         output.notice("There are no two different answers to a case to judge.")
     if done.unread:
-        raise SomeFailed(f"{counted(done.unread, 'answer')} of the judge no verdict: {'; '.join(done.problems[:2])}")
+        raise SomeFailed(
+            f"{counted(done.unread, 'answer')} of the judge were no verdict: {'; '.join(done.problems[:2])}"
+        )
 
 
 SUFFIXES = {".html": "html", ".htm": "html", ".csv": "csv", ".jsonl": "jsonl", ".md": "markdown", ".xml": "junit"}

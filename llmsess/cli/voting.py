@@ -28,24 +28,27 @@ def vote(group: ComparisonGroup, voter: str, *, everyone: bool, seed: int | None
         _reveal(group, voter)
         return
     output.notice(f"{counted(len(left), 'pair')} to judge. {HELP}", bold=True)
-    done: list[Pair] = []
+    done: list[Pair] = []  # judged, and still to be taken back
+    skipped: list[Pair] = []
+    last: list[str] = []  # what was done, the latest at the end
     while left:
         pair = left[0]
-        _show(pair, len(done) + 1, len(done) + len(left))
+        _show(pair, len(done) + len(skipped) + 1, len(done) + len(skipped) + len(left))
         key = _key()
         if key in STOPS:
             break
         if key == "u":
-            _undo(group, voter, done, left)
+            _undo(group, voter, last, done, skipped, left)
         elif key == "s":
-            left.append(left.pop(0))
-            if len(left) == 1:
-                break
+            skipped.append(left.pop(0))
+            last.append("skip")
         elif key in KEYS:
             comparisons.cast(group, pair, pair.winner(KEYS[key]), voter)
             done.append(left.pop(0))
+            last.append("vote")
         else:
             output.notice(HELP)
+    left += skipped
     if left:
         output.notice(
             f"{counted(len(done), 'vote')} kept, {counted(len(left), 'pair')} left: the same command goes on."
@@ -54,12 +57,17 @@ def vote(group: ComparisonGroup, voter: str, *, everyone: bool, seed: int | None
         _reveal(group, voter)
 
 
-def _undo(group: ComparisonGroup, voter: str, done: list[Pair], left: list[Pair]) -> None:
-    if not done:
+def _undo(
+    group: ComparisonGroup, voter: str, last: list[str], done: list[Pair], skipped: list[Pair], left: list[Pair]
+) -> None:  # fmt: skip
+    """Take back the last vote, or the last skip."""
+    if not last:
         output.notice("There is nothing to undo.")
-        return
-    comparisons.undo(group, voter)
-    left.insert(0, done.pop())
+    elif last.pop() == "skip":
+        left.insert(0, skipped.pop())
+    else:
+        comparisons.undo(group, voter)
+        left.insert(0, done.pop())
 
 
 def _key() -> str:
@@ -92,5 +100,5 @@ def _reveal(group: ComparisonGroup, voter: str) -> None:
     mine = [one for one in comparisons.votes(group) if one.voter == voter and one.kind == "human"]
     won = Counter({"a": one.a, "b": one.b}.get(one.winner, "neither") for one in mine)
     told = ", ".join(f"{output.cell(name)} {count:,}" for name, count in won.most_common())
-    output.out(f"{counted(len(mine), 'vote')}: {told}")
+    output.out(f"{counted(len(mine), 'vote')}{': ' if told else ''}{told}")
     output.notice(f"What they say: llmsess compare show '{group.name}'")

@@ -18,14 +18,16 @@ from llmsess.comparisons.cases import Case
 from llmsess.comparisons.specs import Variant
 from llmsess.comparisons.verdicts import Verdict
 from llmsess.comparisons.viewing import ANSWERED, FAILED, Cell
+from llmsess.db import database
 from llmsess.errors import InvalidInput
 from llmsess.models import ComparisonGroup, usd
-from llmsess.scorers.assertions import weighted
+from llmsess.scorers.assertions import PASS, weighted
 from llmsess.statistics import SEED, Interval
 from llmsess.statistics.intervals import median
 
-PASS = "pass"  # the metric of whether an answer passes all that is to hold
 FIGURES = ("latency_ms", "cost_usd", "output_tokens")
+FEWEST_DRAWN = 6  # cases, or clusters, of which a bootstrap says something
+Clusters = Mapping[str, Hashable]  # case: its cluster
 Scores = dict[str, dict[str, list[float]]]  # variant: case: the scores of its repeats
 
 
@@ -120,10 +122,9 @@ def summary(reference: str | ComparisonGroup) -> Summary:
     tables = {metric: table(cells, metric) for metric in metrics}
     votes = judging.votes(group)
     ballots = tuple(balloting.ballots(votes, names))
-    found = [_side(variant, [cell for cell in cells if cell.variant == variant.name], metrics) for variant in sides]
-    for side in found:
-        side.derived = _derived(group, side)
-    clusters = _clusters(group, known)
+    clusters = clusters_of(group, known)
+    ours = {name: [cell for cell in cells if cell.variant == name] for name in names}
+    found = [_side(group, variant, ours[variant.name], metrics, clusters) for variant in sides]
     judged = [
         one for metric in metrics for one in _verdicts(metric, base, names, tables[metric], cells, clusters)
     ] + balloting.verdicts_of(votes, base, names)  # fmt: skip
@@ -131,8 +132,21 @@ def summary(reference: str | ComparisonGroup) -> Summary:
     return Summary(
         group, base, len(known), max((cell.repeat for cell in cells), default=0) + 1, len(cells),
         sum(cell.status == ANSWERED for cell in cells), sum(cell.status == FAILED for cell in cells), tuple(metrics),
-        tuple(found), tuple(judged), tuple(_differences(cells, base, names)), ballots, tuple(group.notes or ()),
+        tuple(found), tuple(judged), tuple(_differences(cells, base, names, clusters)), ballots,
+        (*(group.notes or ()), *_kept_aside(group)),
     )  # fmt: skip
+
+
+_ASIDE = """
+    SELECT count(*) FROM batch_items i WHERE i.job_id = ? AND i.status = 'done'
+    AND NOT EXISTS (SELECT 1 FROM comparison_sessions s WHERE s.item_id = i.id)
+"""
+
+
+def _kept_aside(group: ComparisonGroup) -> list[str]:
+    """Return the note on answers of earlier definitions, which count again where a definition asks for them again."""
+    (count,) = database.execute_sql(_ASIDE, (group.batch_job_id,)).fetchone()
+    return [f"{count:,} answers of earlier definitions are kept, and not counted"] if count else []
 
 
 # Scores
@@ -150,9 +164,10 @@ def metrics_of(cells: Iterable[Cell]) -> list[str]:
 
 def score_of(cell: Cell, metric: str) -> float | None:
     """Return a cell's score on a metric, None where it has none."""
-    own = [(one.score, one.weight) for one in cell.results if one.metric == metric and one.outcome == "scored"]
-    if own or metric != PASS:
-        return weighted(own)
+    own = [one for one in cell.results if one.metric == metric]
+    if own or metric != PASS:  # where one of several could not be had, a mean of the others would be another figure
+        whole = all(one.outcome == "scored" for one in own)
+        return weighted([(one.score, one.weight) for one in own]) if whole else None
     known = cell.passed is not None and all(one.outcome == "scored" for one in cell.results if one.weight > 0)
     return float(bool(cell.passed)) if known else None  # where some are known only to fail, a rate of them would lie
 
@@ -171,10 +186,9 @@ def _means(scores: Mapping[str, list[float]]) -> dict[str, float]:
     return {case: statistics.mean(values) for case, values in scores.items()}
 
 
-def _metric(metric: str, cells: list[Cell]) -> Metric:
-    scores = table(cells, metric)
-    by_case = next(iter(scores.values()), {})
-    means = list(_means(by_case).values())
+def _metric(metric: str, cells: list[Cell], clusters: Clusters | None) -> Metric:
+    by_case = _means(next(iter(table(cells, metric).values()), {}))
+    means, groups = list(by_case.values()), None if clusters is None else [clusters[case] for case in by_case]
     found = Metric(metric, len(means))
     for cell in cells:
         outcome = outcome_of(cell, metric)
@@ -188,7 +202,7 @@ def _metric(metric: str, cells: list[Cell]) -> Metric:
             found.not_run += 1
     if means:
         found.mean = statistics.mean(means)
-        interval = statistics.score_interval(means)
+        interval = statistics.score_interval(means, groups)
         found.low, found.high = interval or (None, None)
     _add_repeats(found, cells)
     return found
@@ -212,7 +226,7 @@ def outcome_of(cell: Cell, metric: str) -> str | None:
 
 
 def _add_repeats(found: Metric, cells: list[Cell]) -> None:
-    """Add pass@k and pass^k, over the cases of which as many repeats are known as of the others."""
+    """Add pass@k and pass^k, for every k over the same cases: those of which most repeats are known."""
     tries: dict[str, list[bool]] = defaultdict(list)
     for cell in cells:
         outcome = outcome_of(cell, found.metric)
@@ -221,22 +235,24 @@ def _add_repeats(found: Metric, cells: list[Cell]) -> None:
     most = max(map(len, tries.values()), default=0)
     if most < 2:
         return
+    enough = [one for one in tries.values() if len(one) == most]
     for k in range(1, most + 1):
-        enough = [one for one in tries.values() if len(one) >= k]
-        if enough:
-            found.pass_at[k] = statistics.mean([statistics.pass_at(k, len(one), sum(one)) for one in enough])
-            found.pass_all[k] = statistics.mean([statistics.pass_all(k, len(one), sum(one)) for one in enough])
+        found.pass_at[k] = statistics.mean([statistics.pass_at(k, most, sum(one)) for one in enough])
+        found.pass_all[k] = statistics.mean([statistics.pass_all(k, most, sum(one)) for one in enough])
 
 
 # Variants
 
 
-def _side(variant: Variant, cells: list[Cell], metrics: list[str]) -> Side:
+def _side(
+    group: ComparisonGroup, variant: Variant, cells: list[Cell], metrics: list[str], clusters: Clusters | None
+) -> Side:  # fmt: skip
     answered = [cell for cell in cells if cell.status == ANSWERED]
     failed = sum(cell.status == FAILED for cell in cells)
     figures = {name: _figure([figure_of(cell, name) for cell in answered]) for name in FIGURES}
     return Side(
-        variant, len(cells), len(answered), failed, [_metric(metric, cells) for metric in metrics], figures, {}
+        variant, len(cells), len(answered), failed, [_metric(metric, cells, clusters) for metric in metrics], figures,
+        _derived(group, answered, metrics),
     )  # fmt: skip
 
 
@@ -257,12 +273,13 @@ def _figure(values: list[float | None]) -> Figure:
     return Figure(len(known), len(values) - len(known), median(known), p95, sum(known))
 
 
-def _derived(group: ComparisonGroup, side: Side) -> dict[str, float | None]:
+def _derived(group: ComparisonGroup, answered: list[Cell], metrics: list[str]) -> dict[str, float | None]:
     """Return the metrics that are formulas over the sums of the others; None where one cannot be computed."""
-    sums: dict[str, Any] = {"__count": side.answered}
-    for one in side.metrics:
-        if one.mean is not None:
-            sums[one.metric.replace("-", "_").replace(" ", "_")] = one.mean * one.n
+    sums: dict[str, Any] = {"__count": len(answered)}
+    for metric in metrics:
+        scores = [score for cell in answered if (score := score_of(cell, metric)) is not None]
+        if scores:
+            sums[metric.replace("-", "_").replace(" ", "_")] = sum(scores)
     found: dict[str, float | None] = {}
     for formula in group.derived or ():
         name = str(formula["name"])
@@ -279,12 +296,12 @@ def _derived(group: ComparisonGroup, side: Side) -> dict[str, float | None]:
 # Verdicts
 
 
-def _clusters(group: ComparisonGroup, cases: list[Case]) -> dict[str, Hashable] | None:
+def clusters_of(group: ComparisonGroup, cases: list[Case]) -> Clusters | None:
+    """Return which cluster each case is of, None where they are not clustered; one that is of none is by itself."""
     if group.cluster is None:
         return None
-    return {
-        case.key: str(case.metadata.get(group.cluster, case.variables.get(group.cluster, case.key))) for case in cases
-    }  # fmt: skip
+    named = {case.key: case.metadata.get(group.cluster, case.variables.get(group.cluster)) for case in cases}
+    return {key: ("alone", key) if name is None else ("cluster", str(name)) for key, name in named.items()}
 
 
 def _verdicts(
@@ -294,33 +311,39 @@ def _verdicts(
     if base is None:
         return []
     others = [name for name in names if name != base]
-    before = _means(scores.get(base, {}))
     judged = []
     for name in others:
-        after = _means(scores.get(name, {}))
-        pairs = {case: (before[case], after[case]) for case in before if case in after}
-        binary = clusters is None and all(one in (0.0, 1.0) for pair in pairs.values() for one in pair)
-        one = verdicts.compare(
-            metric, base, name, pairs, clusters=clusters, contrasts=len(others), binary=binary and bool(pairs)
-        )
+        pairs = paired(scores.get(base, {}), scores.get(name, {}))
+        one = verdicts.compare(metric, base, name, pairs, clusters=clusters, contrasts=len(others))
         judged.append(_with_missing(one, metric, cells, set(pairs), {base, name}))
     return verdicts.adjusted(judged)
 
 
+def paired(before: Mapping[str, list[float]], after: Mapping[str, list[float]]) -> dict[str, tuple[float, float]]:
+    """Return the scores of the cases that both have, each the mean over its repeats."""
+    first, second = _means(before), _means(after)
+    return {case: (first[case], second[case]) for case in first if case in second}
+
+
 def _with_missing(
-    one: Verdict, metric: str, cells: list[Cell], paired: set[str], names: set[str]
+    one: Verdict, metric: str, cells: list[Cell], both: set[str], names: set[str]
 ) -> Verdict:  # fmt: skip
     """Return a verdict with the cases that it leaves out, and why."""
     why: dict[str, set[str | None]] = defaultdict(set)
+    partial = set()
     for cell in cells:
-        if cell.variant in names and cell.case not in paired:
+        if cell.variant in names and cell.case not in both:
             why[cell.case].add(outcome_of(cell, metric))
+        elif cell.variant in names and score_of(cell, metric) is None:
+            partial.add(cell.case)
     errors = sum("error" in reasons for reasons in why.values())
     not_run = sum("not_run" in reasons and "error" not in reasons for reasons in why.values())
-    return replace(one, missing=len(why), errors=errors, not_run=not_run)
+    return replace(one, missing=len(why), errors=errors, not_run=not_run, partial=len(partial))
 
 
-def _differences(cells: list[Cell], base: str | None, names: list[str]) -> Iterable[Difference]:
+def _differences(
+    cells: list[Cell], base: str | None, names: list[str], clusters: Clusters | None
+) -> Iterable[Difference]:  # fmt: skip
     """Yield how the figures of answers differ from the baseline's, over cases that both have."""
     if base is None:
         return
@@ -330,18 +353,18 @@ def _differences(cells: list[Cell], base: str | None, names: list[str]) -> Itera
             one = figure_of(cell, figure) if cell.status == ANSWERED else None
             if one is not None:
                 values[cell.variant][cell.case].append(one)
-        means = {name: _means(by_case) for name, by_case in values.items()}
         for name in names:
             if name == base:
                 continue
-            before, after = means.get(base, {}), means.get(name, {})
-            paired = [after[case] - before[case] for case in before if case in after]
+            pairs = paired(values.get(base, {}), values.get(name, {}))
+            apart = [after - before for before, after in pairs.values()]
+            groups = None if clusters is None else [clusters[case] for case in pairs]
             interval = None
-            if len(paired) >= 6:
-                draws = max(200, min(2_000, 2_000_000 // len(paired)))
-                interval = statistics.bootstrap(paired, median, seed=SEED, draws=draws)
+            if len(apart if groups is None else set(groups)) >= FEWEST_DRAWN:
+                draws = max(200, min(2_000, 2_000_000 // len(apart)))
+                interval = statistics.bootstrap(apart, median, seed=SEED, draws=draws, clusters=groups)
             yield Difference(
-                figure, base, name, len(paired), median(paired) if paired else None, *(interval or (None, None))
+                figure, base, name, len(apart), median(apart) if apart else None, *(interval or (None, None))
             )
 
 

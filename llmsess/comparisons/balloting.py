@@ -14,6 +14,7 @@ from llmsess.comparisons import verdicts
 from llmsess.comparisons.judging import Vote
 from llmsess.comparisons.verdicts import Verdict
 from llmsess.statistics import Interval
+from llmsess.statistics.ratings import Game
 
 METRIC_OF_VOTES = {"human": "votes", "llm": "judge"}
 
@@ -86,7 +87,9 @@ def ballots(votes: list[Vote], names: list[str]) -> Iterable[Ballot]:
         swapped = [one for one in judged if len(one) == 2]
         turned = [one for one in swapped if one[0].winner != one[1].winner]
         decided = [vote for vote in cast if vote.winner in ("a", "b")]
-        ratings = statistics.bradley_terry(_wins(judged, names))
+        games = _games(judged, names)
+        wins = statistics.wins_of([game for group in games for game in group], len(names))
+        ratings = statistics.bradley_terry(wins, games)
         rated = dict(zip(names, zip(ratings.ratings, ratings.intervals, strict=True), strict=True)) if (
             ratings.connected
         ) else {}  # fmt: skip
@@ -99,17 +102,16 @@ def ballots(votes: list[Vote], names: list[str]) -> Iterable[Ballot]:
         )  # fmt: skip
 
 
-def _wins(judged: list[list[Vote]], names: list[str]) -> list[list[float]]:
-    wins = [[0.0] * len(names) for _ in names]
+def _games(judged: list[list[Vote]], names: list[str]) -> list[list[Game]]:
+    """Return who met whom over each case, and with what score: one game a pair, however often it was judged."""
     place = {name: number for number, name in enumerate(names)}
+    scores: dict[str, dict[tuple[int, int], list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in judged:
-        a, b = place.get(one[0].a), place.get(one[0].b)
-        if a is None or b is None:
-            continue
-        won = winner_of(one)
-        wins[a][b] += 0.5 if won is None else float(won == one[0].a)
-        wins[b][a] += 0.5 if won is None else float(won == one[0].b)
-    return wins
+        if {one[0].a, one[0].b} <= place.keys():
+            first, second = sorted((one[0].a, one[0].b), key=place.__getitem__)
+            won = winner_of(one)
+            scores[one[0].case][place[first], place[second]].append(0.5 if won is None else float(won == first))
+    return [[(*pair, statistics.mean(values)) for pair, values in case.items()] for case in scores.values()]
 
 
 def _agreement(judged: list[list[Vote]]) -> float | None:

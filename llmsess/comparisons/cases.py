@@ -28,10 +28,11 @@ from llmsess import batches
 from llmsess.batches import Row
 from llmsess.errors import InvalidInput
 from llmsess.models import dump_json
-from llmsess.scorers import assertions
+from llmsess.scorers import assertions, json_values
 from llmsess.scorers.assertions import Assertion
+from llmsess.scorers.base import texts_of
 from llmsess.settings import expanded
-from llmsess.texts import one_line, too_deep
+from llmsess.texts import too_deep
 
 EXPECTED = ("expected", "ideal", "target")
 WHOLE = (*EXPECTED, "choices", "messages", "metadata")  # variables that are lists without standing for several cases
@@ -143,29 +144,31 @@ def _messages(value: Any) -> list[Any] | None:
 
 def of_test(row: Mapping[str, Any], base: Path, *, lenient: bool) -> Case:
     """Return promptfoo's test as a case, its lists as they are."""
-    given, threshold = row.get("assert") or (), row.get("threshold")
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float, type(None))):
-        raise InvalidInput("a threshold is a number")
+    given, described, metadata = row.get("assert") or (), row.get("description"), row.get("metadata") or {}
+    if not isinstance(given, (list, tuple)):
+        raise InvalidInput("assert is a list of assertions")
+    if not isinstance(described, (str, type(None))) or not isinstance(metadata, Mapping):
+        raise InvalidInput("a description is a text, metadata a mapping")
     return Case(
-        {str(name): _loaded(item, base) for name, item in (row.get("vars") or {}).items()},
+        {str(name): loaded(item, base) if lenient else item for name, item in (row.get("vars") or {}).items()},
         _messages(row.get("messages")),
-        tuple(assertions.parse(with_file(one, base), lenient=lenient) for one in given),
-        row.get("description"),
-        threshold,
-        row.get("metadata") or {},
+        tuple(assertions.parse(with_file(one, base) if lenient else one, lenient=lenient) for one in given),
+        described,
+        assertions.number(row.get("threshold"), "threshold"),
+        metadata,
     )
 
 
-def _loaded(value: Any, base: Path) -> Any:
-    """Return a variable, one that names a file of text by what the file says."""
+def loaded(value: Any, base: Path) -> Any:
+    """Return a value of a definition, one that names a file of text by what the file says."""
     if not isinstance(value, str) or not value.startswith("file://"):
         return value
     from llmsess import definitions
-    from llmsess.comparisons.specs import read_text
+    from llmsess.comparisons.specs import inside, read_text
 
-    path = base / value.removeprefix("file://")
+    path = inside(value, base)
     if any(sign in path.name for sign in "*?["):
-        return [_loaded(f"file://{one.name}", one.parent) for one in sorted(path.parent.glob(path.name))]
+        return [loaded(f"file://{one}", base) for one in sorted(path.parent.absolute().glob(path.name))]
     if path.suffix in (".py", ".js", ".mjs", ".cjs", ".ts"):
         raise InvalidInput(f"{value} is a program, whose output is not made here")
     if path.suffix.lower() in NO_TEXTS:
@@ -187,10 +190,12 @@ def with_file(given: Any, base: Path) -> Any:
     if path.endswith(".py"):
         if given.get("type") not in ("python", "not-python"):
             return {**given, "unusable": f"{value} is a program, whose output is not made here"}
-        return {**given, "value": f"file://{(base / path).absolute()}{':' + function if function else ''}"}
+        from llmsess.comparisons.specs import inside
+
+        return {**given, "value": f"file://{inside(path, base).absolute()}{':' + function if function else ''}"}
     if path.endswith((".js", ".mjs", ".cjs", ".ts", ".rb")):
         return {**given, "unusable": f"{value} is code of another language"}
-    return {**given, "value": _loaded(value, base)}
+    return {**given, "value": loaded(value, base)}
 
 
 def _of_sample(row: Mapping[str, Any], expected: Any) -> Case:
@@ -203,12 +208,20 @@ def _of_sample(row: Mapping[str, Any], expected: Any) -> Case:
     metadata = dict(row.get("metadata") or {}) if isinstance(row.get("metadata"), Mapping) else {}
     if row.get("id") is not None:
         metadata["id"] = row["id"]
+    if isinstance(others.get("choices"), str):  # of a CSV
+        others["choices"] = _choices(others["choices"])
     wanted = {} if expected is None else {"expected": expected}
     if isinstance(said, list):
         return Case(others | wanted, _messages(said), metadata=metadata)
     if not isinstance(said, str):
         raise InvalidInput("input is a text or a list of messages")
     return Case({"input": said} | others | wanted, None, metadata=metadata)
+
+
+def _choices(text: str) -> list[str]:
+    """Return the choices of a cell: a JSON list, or texts with commas between."""
+    found = json_values.parsed(text)
+    return texts_of(found if isinstance(found, list) else text)
 
 
 def of_csv(row: Mapping[str, Any], *, lenient: bool) -> Case:
@@ -233,11 +246,7 @@ def of_csv(row: Mapping[str, Any], *, lenient: bool) -> Case:
             key = name.removeprefix("__metadata:")
             metadata[key.removesuffix("[]")] = _parts(str(item)) if key.endswith("[]") else item
     around = {name: row[f"__{name}"] for name in ("prefix", "suffix") if row.get(f"__{name}")}
-    threshold = row.get("__threshold")
-    try:
-        least = None if threshold in (None, "") else float(str(threshold))
-    except ValueError as error:
-        raise InvalidInput(f'the threshold "{one_line(str(threshold), 40)}" is no number') from error
+    least = assertions.number(row.get("__threshold"), "threshold")
     return Case(with_around(variables, around), None, tuple(checks), row.get("__description") or None, least, metadata)
 
 
@@ -291,26 +300,38 @@ def crossed(case: Case, whole: tuple[str, ...] = WHOLE) -> Iterator[Case]:
 def distinct(found: Iterable[Case]) -> tuple[Case, ...]:
     """Return the cases with their keys, equal ones once: asking twice is no further evidence.
 
-    Assertions of equal ones are joined; where they expect different things, or have thresholds, they stay two.
+    Assertions of equal ones are joined. Where they expect different things, or have thresholds and not the same
+    assertions, they are several, in whatever order they come.
     """
-    known: dict[str, Case] = {}
+    alike: dict[str, list[Case]] = {}
     for case in found:
-        key = case.hash()
-        if key in known and _expected(known[key]) != _expected(case):
-            key = case.hash(whole=True)
-        if key in known and known[key].assertions != case.assertions and (known[key].threshold, case.threshold) != NONE:
-            key = hashlib.sha256(
-                dump_json([key, case.threshold, *(one.as_json() for one in case.assertions)]).encode()
-            ).hexdigest()[:32]
-        if key in known:
-            more = [one for one in case.assertions if one not in known[key].assertions]
-            known[key] = replace(known[key], assertions=(*known[key].assertions, *more))
-        else:
-            known[key] = replace(case, key=key)
-    return tuple(known.values())
+        alike.setdefault(case.hash(), []).append(case)
+    keyed: dict[str, Case] = {}
+    for key, group in alike.items():
+        parted = len({dump_json(_expected(case)) for case in group}) > 1
+        unlike = any(case.assertions != group[0].assertions for case in group)
+        strict = unlike and any(case.threshold is not None for case in group)
+        for case in group:
+            _join(keyed, _key(case, strict) if parted or strict else key, case)
+    return tuple(sorted(keyed.values(), key=lambda case: case.line))
 
 
-NONE = (None, None)
+def _key(case: Case, strict: bool) -> str:
+    """Return the key of a case that asks what others ask, and expects something else."""
+    if not strict:
+        return case.hash(whole=True)
+    said = [case.hash(whole=True), case.threshold, *(one.as_json() for one in case.assertions)]
+    return hashlib.sha256(dump_json(said).encode()).hexdigest()[:32]
+
+
+def _join(keyed: dict[str, Case], key: str, case: Case) -> None:
+    """Add a case under its key, or its assertions to the one that is there."""
+    known = keyed.get(key)
+    if known is None:
+        keyed[key] = replace(case, key=key)
+    else:
+        more = tuple(one for one in case.assertions if one not in known.assertions)
+        keyed[key] = replace(known, assertions=(*known.assertions, *more))
 
 
 def _expected(case: Case) -> list[Any]:

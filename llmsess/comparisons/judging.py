@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -91,43 +91,61 @@ def judge(
 ) -> Judged:  # fmt: skip
     """Have a model say which of two answers is better, each pair in both orders, and keep its votes.
 
-    The same call again puts no question twice, and replaces the votes of that model. Raises InvalidInput, NotFound.
+    The same call again puts no question twice. Votes of that model on a pair are replaced by new ones, where both
+    orders have a verdict. Raises InvalidInput, NotFound.
     """
     from llmsess import routing
 
     chosen = routing.callable_model(model or scoring.judge_of(group)).reference
-    found = list(pairs(group, everyone=everyone))
-    questions = [(chosen, _question(pair, order, criteria)) for pair in found for order in ORDERS]
+    found = [[replace(pair, first=order) for order in ORDERS] for pair in pairs(group, everyone=everyone)]
+    questions = [(chosen, _question(shown, criteria)) for both in found for shown in both]
     asked, report = scoring.put(group, questions, on_item, callbacks)
-    job, problems, unread = scoring.judge_job(group), [], 0
+    replies, problems = scoring.replies(group), []
+    read: list[list[tuple[Pair, str, str | None]]] = []
+    for both in found:
+        judged = []
+        for shown in both:
+            try:
+                judged.append((shown, *_verdict(scoring.said(replies, chosen, _question(shown, criteria)))))
+            except (Unscored, NotRun) as why:
+                problems.append(str(why))
+        read += [judged] if len(judged) == len(both) else []
     with database.atomic():
-        sql = "DELETE FROM comparison_votes WHERE group_id = ? AND voter = ? AND voter_kind = 'llm'"
-        database.execute_sql(sql, (group.id, chosen))
-        for pair in found:
-            other = None
-            for order in ORDERS:
-                try:
-                    words = scoring.said(job, chosen, _question(pair, order, criteria))
-                    shown = Pair(pair.case, pair.a, pair.b, order)
-                    reason = str(object_of(words, "winner").get("reason") or "") or None
-                    vote = cast(group, shown, shown.winner(read_pair(words)), chosen, kind="llm", reason=reason,
-                                swapped=other)  # fmt: skip
-                    other = other or vote
-                except (Unscored, NotRun) as why:
-                    unread += 1
-                    problems.append(str(why))
+        for judged in read:
+            _replace(group, judged, chosen)
         crashpoints.reach("comparison.voting")
-    return Judged(asked, len(found), unread, tuple(dict.fromkeys(problems))[:5], report)
+    return Judged(asked, len(found), len(problems), tuple(dict.fromkeys(problems))[:5], report)
 
 
-def _question(pair: Pair, order: str, criteria: str | None) -> str:
-    shown = Pair(pair.case, pair.a, pair.b, order)
-    return ask_pair(asked_of(pair), *shown.shown(), criteria)
+def _question(shown: Pair, criteria: str | None) -> str:
+    return ask_pair(asked_of(shown), *shown.shown(), criteria)
+
+
+def _verdict(words: str) -> tuple[str, str | None]:
+    """Return who is better of the two that were shown, and why; raises Unscored."""
+    return read_pair(words), str(object_of(words, "winner").get("reason") or "") or None
+
+
+_FORMER = """
+    DELETE FROM comparison_votes WHERE group_id = ? AND voter = ? AND voter_kind = 'llm' AND case_key = ?
+    AND repeat = ? AND variant_a = ? AND variant_b = ?
+"""
+
+
+def _replace(group: ComparisonGroup, judged: list[tuple[Pair, str, str | None]], voter: str) -> None:
+    """Keep a model's votes on a pair, in both orders, in the place of those before."""
+    pair, other = judged[0][0], None
+    database.execute_sql(
+        _FORMER, (group.id, voter, pair.case.key, pair.repeat, pair.a.variant, pair.b.variant)
+    )  # fmt: skip
+    for shown, better, reason in judged:
+        vote = cast(group, shown, shown.winner(better), voter, kind="llm", reason=reason, swapped=other)
+        other = other or vote
 
 
 def asked_of(pair: Pair) -> str:
     """Return what was asked, where both were asked the same, else what the case is."""
-    prompts = {viewing.answer_of(cell, {}).prompt for cell in (pair.a, pair.b)}
+    prompts = {pair.a.asked, pair.b.asked}
     return prompts.pop() if len(prompts) == 1 else viewing.title_of(pair.case)
 
 

@@ -44,10 +44,10 @@ def enter(spec: Spec, *, project: str | None = None) -> ComparisonGroup:
     _check(spec)
     with database.atomic():
         group = _group(spec)
+        _drop(group, spec)
         _enter_variants(group, spec)
         _enter_cases(group, spec)
-        _enter_cells(group, spec)
-        _note_what_is_gone(group, spec)
+        _enter_cells(group)
     crashpoints.reach("comparison.entered")
     return schedule(group, spec.limits, project=project)
 
@@ -58,6 +58,7 @@ def enter(spec: Spec, *, project: str | None = None) -> ComparisonGroup:
 def _check(spec: Spec) -> None:
     """Raise InvalidInput where a model cannot be called or a prompt cannot be made, for all at once."""
     checked_limits(spec.limits)
+    _check_priced([variant.model for variant in spec.variants], spec.limits)
     for model in {variant.model for variant in spec.variants if variant.model}:
         routing.callable_model(model)
     if spec.judge is not None:
@@ -162,7 +163,6 @@ def _group(spec: Spec) -> ComparisonGroup:
     known = ComparisonGroup.get_or_none(ComparisonGroup.name == spec.name)
     if known is None:
         return _by_id(new_group(spec.name, **fields))
-    fields["repeats"] = max(spec.repeats, known.repeats)
     update_row(ComparisonGroup, known.id, **fields)
     return _by_id(known.id)
 
@@ -199,14 +199,33 @@ def enter_variant(group: ComparisonGroup, variant: Variant, position: int) -> No
     )  # fmt: skip
 
 
-def _note_what_is_gone(group: ComparisonGroup, spec: Spec) -> None:
-    """Note what earlier runs asked and the definition has no more: it is paid, and still counts."""
-    variants = {variant.name for variant in viewing.variants_of(group)} - {variant.name for variant in spec.variants}
-    cases = {case.key for case in viewing.cases_of(group)} - {case.key for case in spec.cases}
-    gone = [f"the variant {name}" for name in sorted(variants)] + ([f"{len(cases):,} cases"] if cases else [])
-    if gone:
-        note = f"{', '.join(gone)} of earlier runs are not in the definition any more, and still count"
-        update_row(ComparisonGroup, group.id, notes=[*spec.notes, note])
+_DROP = (
+    """
+    DELETE FROM comparison_sessions WHERE group_id = :group AND variant IN (
+        SELECT name FROM comparison_variants WHERE group_id = :group AND model IS NOT NULL
+    ) AND (repeat >= :repeats OR variant NOT IN (SELECT value FROM json_each(:names))
+        OR case_key NOT IN (SELECT value FROM json_each(:keys)))
+    """,
+    """
+    DELETE FROM comparison_variants WHERE group_id = :group AND model IS NOT NULL
+    AND name NOT IN (SELECT value FROM json_each(:names))
+    """,
+    """
+    DELETE FROM comparison_cases WHERE group_id = :group AND case_key NOT IN (SELECT value FROM json_each(:keys))
+    AND case_key NOT IN (SELECT case_key FROM comparison_sessions WHERE group_id = :group)
+    """,
+)
+
+
+def _drop(group: ComparisonGroup, spec: Spec) -> None:
+    """Take away what the definition does not have any more; answers stay with the batch, and count again with it."""
+    kept: dict[str, Any] = {
+        "group": group.id, "repeats": spec.repeats, "names": dump_json([variant.name for variant in spec.variants]),
+        "keys": dump_json([case.key for case in spec.cases]),
+    }  # fmt: skip
+    for statement in _DROP:
+        used = {name: value for name, value in kept.items() if f":{name}" in statement}
+        database.execute_sql(statement, used)
 
 
 _CASE = """
@@ -260,7 +279,7 @@ _CELLS = """
 """  # by case first, so that what is there of an unfinished run can be compared
 
 
-def _enter_cells(group: ComparisonGroup, spec: Spec) -> None:
+def _enter_cells(group: ComparisonGroup) -> None:
     database.execute_sql(_CELLS, (group.id, dump_json(list(range(group.repeats)))))
 
 
@@ -275,12 +294,26 @@ _LINK = """
 """
 
 
+_WITHDRAW = """
+    UPDATE batch_items SET status = 'cancelled', error_kind = 'withdrawn'
+    WHERE job_id = ? AND status = 'todo' AND NOT EXISTS (
+        SELECT 1 FROM comparison_sessions s WHERE s.group_id = ? AND s.item_id = batch_items.id
+    )
+"""  # what the definition asks no more
+_WANT_AGAIN = """
+    UPDATE batch_items SET status = 'todo', error_kind = NULL
+    WHERE job_id = ? AND status = 'cancelled' AND error_kind = 'withdrawn' AND EXISTS (
+        SELECT 1 FROM comparison_sessions s WHERE s.group_id = ? AND s.item_id = batch_items.id
+    )
+"""
+
+
 def schedule(
     group: ComparisonGroup, limits: Mapping[str, Any] | None = None, *, project: str | None = None
 ) -> ComparisonGroup:  # fmt: skip
     """Make the batch of a comparison, or add to it what is new, and return the comparison."""
     given = {name: value for name, value in (limits or {}).items() if value is not None}
-    _check_priced(group, given)
+    _check_priced([variant.model for variant in viewing.variants_of(group)], given)
     try:
         job, _ = grown(JOB.format(group.name), lambda: _rows(group), project=project, **given)
     except Conflict as error:
@@ -290,6 +323,8 @@ def schedule(
     with database.atomic():
         update_row(ComparisonGroup, group.id, batch_job_id=job.id)
         database.execute_sql(_LINK, (group.id, job.id))
+        for statement in (_WITHDRAW, _WANT_AGAIN):
+            database.execute_sql(statement, (job.id, group.id))
     return _by_id(group.id)
 
 
@@ -319,13 +354,13 @@ def job_named(name: str) -> BatchJob | None:
     return found
 
 
-def _check_priced(group: ComparisonGroup, limits: Mapping[str, Any]) -> None:
+def _check_priced(models: Iterable[str | None], limits: Mapping[str, Any]) -> None:
     """Raise InvalidInput where a budget in USD cannot hold, as nothing is known of a model's price."""
-    if not limits.get("budget_usd") or str(limits["budget_usd"]) == "0" or limits.get("allow_unpriced"):
+    if not checked_limits(limits).get("budget") or limits.get("allow_unpriced"):
         return
-    for variant in viewing.variants_of(group):
-        if variant.model is not None:
-            batches.check_priced(routing.callable_model(variant.model))
+    for model in dict.fromkeys(models):
+        if model is not None:
+            batches.check_priced(routing.callable_model(model))
 
 
 def _rows(group: ComparisonGroup) -> Iterator[Row]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,14 @@ from llmsess import batches, definitions, sandbox
 from llmsess.comparisons import cases
 from llmsess.comparisons.cases import Case
 from llmsess.comparisons.promptfoo_variants import PROGRAMS, judge_of, matching, prompts_of, variants_of
-from llmsess.comparisons.specs import Spec, derived, limits, read_text
+from llmsess.comparisons.specs import Spec, derived, inside, limits, read_text
 from llmsess.errors import InvalidInput
 from llmsess.scorers import assertions
 from llmsess.scorers.assertions import Assertion
 from llmsess.texts import one_line
 
 _NAMED_REF = "#/"
+_SECRET = re.compile(r"api[_-]?key|token$|secret|passw|authorization|credential|cookie", re.IGNORECASE)
 IGNORED = (
     "description", "tags", "prompts", "providers", "targets", "tests", "scenarios", "defaultTest", "env", "sharing",
     "evaluateOptions", "commandLineOptions", "outputPath", "derivedMetrics", "nunjucksFilters", "extensions",
@@ -96,17 +98,22 @@ def _resolved(part: Any, whole: Mapping[str, Any], depth: int = 0) -> Any:
 
 
 def _without_keys(text: str, value: Any) -> str:
-    """Return the text of a configuration without the keys of servers that stand in it: these are never stored."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if key in ("apiKey", "api_key", "apiToken", "authorization", "Authorization") and isinstance(item, str):
-                text = text.replace(item, "(left out)") if len(item) > 3 and "{{" not in item else text
-            else:
-                text = _without_keys(text, item)
+    """Return the text of a configuration without the secrets that stand in it: these are never stored."""
+    for secret in sorted(_secrets(value), key=len, reverse=True):
+        text = text.replace(secret, "(left out)")
+    return text
+
+
+def _secrets(value: Any, named: bool = False) -> Iterator[str]:
+    """Yield the texts under keys, tokens, headers and the like."""
+    if isinstance(value, str) and named and len(value) > 3 and "{{" not in value:
+        yield value
     elif isinstance(value, list):
         for item in value:
-            text = _without_keys(text, item)
-    return text
+            yield from _secrets(item, named)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _secrets(item, named or _SECRET.search(str(key)) is not None)
 
 
 # Tests
@@ -127,7 +134,7 @@ class Test(NamedTuple):
 
 def _default_test(given: Any, base: Path) -> dict[str, Any]:
     if isinstance(given, str):
-        given = definitions.load(read_text(base / given.removeprefix("file://")), given)
+        given = definitions.load(read_text(inside(given, base)), given)
     return dict(given or {})
 
 
@@ -154,7 +161,7 @@ def _of_scenarios(value: Mapping[str, Any], base: Path, notes: list[str]) -> Ite
 def _list(value: Any, base: Path) -> list[Any]:
     """Return a list, of a file where a file is named."""
     if isinstance(value, str) and value.startswith("file://"):
-        value = definitions.load(read_text(base / value.removeprefix("file://")), value)
+        value = definitions.load(read_text(inside(value, base)), value)
     if value is None:
         return []
     found: list[Any] = []

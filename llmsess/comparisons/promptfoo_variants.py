@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmsess import definitions, request_parameters
-from llmsess.comparisons.specs import Prompt, Variant, read_text
+from llmsess.comparisons.specs import Prompt, Variant, inside, read_text
 from llmsess.errors import InvalidInput
 from llmsess.models import dump_json
 from llmsess.texts import one_line
@@ -90,8 +90,10 @@ def matching(name: str, base: Path) -> list[Path]:
     if any(sign in name for sign in "*?["):
         path = Path(name)
         root, pattern = (Path(path.anchor), str(path.relative_to(path.anchor))) if path.is_absolute() else (base, name)
-        return sorted(one for one in root.glob(pattern.removeprefix("./")) if one.is_file())
-    return [base / name] if (base / name).is_file() else []
+        found = sorted(one for one in root.glob(pattern.removeprefix("./")) if one.is_file())
+    else:
+        found = [base / name] if (base / name).is_file() else []
+    return [inside(str(one.absolute()), base) for one in found]
 
 
 def _of_file(path: Path, notes: list[str]) -> Iterator[Prompt]:
@@ -165,7 +167,7 @@ def _providers(given: Any, base: Path, notes: list[str]) -> Iterator[tuple[str, 
     """Yield the label, the model, the parameters and the prompts of each provider."""
     for one in given if isinstance(given, list) else [given]:
         if isinstance(one, str) and one.startswith("file://") and one.endswith((".yaml", ".yml", ".json")):
-            yield from _providers(definitions.load(read_text(base / one.removeprefix("file://")), one), base, notes)
+            yield from _providers(definitions.load(read_text(inside(one, base)), one), base, notes)
             continue
         if isinstance(one, Mapping) and "id" not in one and len(one) == 1:
             ((name, rest),) = one.items()

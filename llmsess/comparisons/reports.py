@@ -45,7 +45,8 @@ def record(summary: Summary) -> dict[str, Any]:
 def verdict_record(one: Verdict) -> dict[str, Any]:
     """Return a verdict as an object."""
     names = ("metric", "baseline", "variant", "n", "difference", "low", "high", "p", "p_adjusted", "test", "verdict",
-             "wins", "losses", "ties", "missing", "errors", "not_run", "effect_name", "effect", "detectable", "seed",
+             "wins", "losses", "ties", "missing", "errors", "not_run", "partial", "effect_name", "effect", "detectable",
+             "seed",
              "sentence")  # fmt: skip
     return {name: getattr(one, name) for name in names}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from llmsess import batches, crashpoints
@@ -41,7 +40,8 @@ def is_file(source: Any) -> bool:
     if not isinstance(source, str) or "\n" in source:
         return False
     path = expanded(source)
-    return path.suffix in SUFFIXES or (path.is_file() and Path(source).suffix != "")
+    named = path.suffix in SUFFIXES and not any(sign.isspace() for sign in source)
+    return named or (path.suffix != "" and path.is_file())
 
 
 def plan(source: Source, *, project: str | None = None, limits: Mapping[str, Any] | None = None, **changed: Any) -> (
@@ -100,7 +100,7 @@ def run(
         nothing = Status("", group.name, "done", 0, {}, 0, 0, 0, None, 0, 0, None)
         return RunReport("done", viewing.get(group.uuid), batches.RunReport("done", nothing, 0), scored)
     if retry:
-        batches.retry(job)
+        _retry(group, job)
     update_row(ComparisonGroup, group.id, status="running")
     try:
         report = batches.run(job, on_item, **(callbacks or {}))
@@ -114,6 +114,21 @@ def run(
     if scored.judging is not None and scored.judging.status in ("interrupted", "paused"):
         status = scored.judging.status
     return RunReport(status, viewing.get(group.uuid), report, scored)
+
+
+_LOST = """
+    UPDATE batch_items SET status = 'todo', session_id = NULL, result_id = NULL
+    WHERE job_id = ? AND status = 'done' AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = batch_items.result_id)
+"""  # answers that were deleted since
+
+
+def _retry(group: ComparisonGroup, job: BatchJob) -> None:
+    """Put back what has failed or was deleted, of the answers and of the questions to judges."""
+    batches.retry(job)
+    if group.judge_job_id is not None and (judges := get_row(BatchJob, group.judge_job_id)) is not None:
+        batches.retry(judges)
+    with database.atomic():
+        database.execute_sql(_LOST, (job.id,))
 
 
 _SETTLE = """

@@ -9,23 +9,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import islice
 from typing import Any, NamedTuple
 
 from llmsess import batches, crashpoints, scorers
 from llmsess.comparisons import planning, viewing
 from llmsess.comparisons.cases import Case
-from llmsess.comparisons.planning import grown, job_named
+from llmsess.comparisons.planning import JOB, grown, job_named
 from llmsess.comparisons.viewing import ANSWERED, Cell
 from llmsess.db import database
-from llmsess.models import BatchJob, ComparisonGroup, now, time_text
+from llmsess.models import NANO, ComparisonGroup, now, time_text
 from llmsess.rows import update_row
 from llmsess.scorers import Answer, Judge, NotRun, Unscored
 from llmsess.scorers import assertions as asserting
 from llmsess.scorers.assertions import Assertion, Outcome
 from llmsess.texts import clean, one_line, whole
 
-JUDGE_JOB = "compare/{}/judge"
+JUDGE_JOB = "judge/{}"  # the name of the batch of a comparison's questions to judges
 WRITTEN_AT_ONCE = 200
 OnItem = Callable[[Any], object]
 
@@ -229,10 +230,29 @@ def put(
     if not rows:
         return 0, None
     listed = [{"custom_id": key, "model": model, "prompt": prompt} for key, (model, prompt) in rows.items()]
-    job, new = grown(JUDGE_JOB.format(group.name), lambda: listed)
+    limits = _limits_left(group)
+    job, new = grown(JUDGE_JOB.format(group.name), lambda: listed, **{k: v for k, v in limits.items() if v != 0})
     update_row(ComparisonGroup, group.id, judge_job_id=job.id)
+    if 0 in (limits.get("budget_usd"), limits.get("budget_tokens"), limits.get("budget_requests")):
+        state = batches.status_of(job)
+        return new, batches.RunReport("paused", state, 0, "the budget has nothing left for judges")
     open_ = job.total_items - sum(getattr(job, state) for state in ("done", "failed", "cancelled", "skipped"))
     return new, batches.run(job, on_item, **callbacks) if open_ else None
+
+
+def _limits_left(group: ComparisonGroup) -> dict[str, Any]:
+    """Return the limits of a comparison's batch as those of its judge's: what is left of its budgets is for both."""
+    asks = job_named(JOB.format(group.name))
+    if asks is None:
+        return {}
+    found: dict[str, Any] = {name: getattr(asks, name) for name in ("concurrency", "rpm", "tpm", "retries")}
+    found |= {"allow_unpriced": asks.allow_unpriced}
+    for budget, spent in (("budget_tokens", "spent_tokens"), ("budget_requests", "calls")):
+        if getattr(asks, budget) is not None:
+            found[budget] = max(0, getattr(asks, budget) - getattr(asks, spent))
+    if asks.budget is not None:
+        found["budget_usd"] = Decimal(max(0, asks.budget - asks.spent_cost)) / NANO
+    return found
 
 
 def question_key(model: str, prompt: str) -> str:
@@ -241,32 +261,33 @@ def question_key(model: str, prompt: str) -> str:
 
 
 _SAID = f"""
-    SELECT i.status, i.error, CASE WHEN m.status = 'complete' THEN {whole("m", "content")} END
-    FROM batch_items i LEFT JOIN messages m ON m.id = i.result_id WHERE i.job_id = ? AND i.item_key = ?
+    SELECT i.item_key, i.status, i.error, CASE WHEN m.status = 'complete' THEN {whole("m", "content")} END
+    FROM batch_items i LEFT JOIN messages m ON m.id = i.result_id WHERE i.job_id = ?
 """
+Replies = Mapping[str, tuple[str, str | None, str | None]]  # question: status, error, what the judge said
 
 
-def said(job: BatchJob | None, model: str, prompt: str) -> str:
+def replies(group: ComparisonGroup) -> Replies:
+    """Return what judges have said to the questions of a comparison."""
+    job = job_named(JUDGE_JOB.format(group.name))
+    rows = database.execute_sql(_SAID, (job.id,)).fetchall() if job is not None else ()
+    return {key: (status, error, said) for key, status, error, said in rows}
+
+
+def said(found: Replies, model: str, prompt: str) -> str:
     """Return what a judge said to a question; raises NotRun where it was not asked, Unscored for no answer."""
-    row = None
-    if job is not None:
-        row = database.execute_sql(_SAID, (job.id, question_key(model, prompt))).fetchone()
-    if row is None or row[0] in ("todo", "claimed", "sent"):
+    status, error, words = found.get(question_key(model, prompt), ("todo", None, None))
+    if status in ("todo", "claimed", "sent"):
         raise NotRun(f"{model} was not asked")
-    if row[2] is None:
-        raise Unscored(f"{model} gave no answer: {one_line(row[1] or 'it is gone', 200)}")
-    return str(row[2])
-
-
-def judge_job(group: ComparisonGroup) -> BatchJob | None:
-    """Return the batch that asks the judges of a comparison, None where there is none yet."""
-    return job_named(JUDGE_JOB.format(group.name))
+    if words is None:
+        raise Unscored(f"{model} gave no answer: {one_line(error or 'it is gone', 200)}")
+    return words
 
 
 def _reader(group: ComparisonGroup) -> Reader:
-    job = judge_job(group)
+    found = replies(group)
 
     def read(assertion: Assertion, prompt: str) -> str:
-        return said(job, judge_of(group, assertion), prompt)
+        return said(found, judge_of(group, assertion), prompt)
 
     return read

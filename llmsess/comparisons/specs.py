@@ -132,7 +132,7 @@ def _own(value: dict[str, Any], base: Path, text: str) -> Spec:
         if key not in KEYS:
             guess = did_you_mean(key, KEYS)
             raise InvalidInput(f'a comparison has no "{one_line(key, 40)}"{guess}', hint=f"it has {', '.join(KEYS)}")
-    threshold = value.get("threshold")
+    threshold = assertions.number(value.get("threshold"), "threshold")
     default_cases = [{}] if value.get("cases") is None else value["cases"]
     found = tuple(cases.read(default_cases, base, threshold=threshold))
     scorers = value.get("scorers") or []
@@ -142,7 +142,10 @@ def _own(value: dict[str, Any], base: Path, text: str) -> Spec:
         cases=cases.distinct(found),
         text=text,
         baseline=value.get("baseline"),
-        assertions=tuple(map(assertions.parse, scorers if isinstance(scorers, list) else [scorers])),
+        assertions=tuple(
+            assertions.parse(cases.with_file(one, base))
+            for one in (scorers if isinstance(scorers, list) else [scorers])
+        ),
         repeats=_repeats(value.get("repeats", 1)),
         judge=value.get("judge"),
         cluster=value.get("cluster"),
@@ -174,7 +177,8 @@ def limits(value: Mapping[str, Any]) -> dict[str, Any]:
     given = value.get("limits") or {}
     if not isinstance(given, Mapping):
         raise InvalidInput("limits is a mapping", hint=f"of {', '.join(batches.LIMITS)}")
-    return {**given, **{name: value[name] for name in batches.LIMITS if value.get(name) is not None}}
+    named = {str(name): item for name, item in given.items()}
+    return {**named, **{name: value[name] for name in batches.LIMITS if value.get(name) is not None}}
 
 
 def derived(value: Any) -> Iterable[dict[str, str]]:
@@ -233,6 +237,8 @@ def _variant(one: Any, common: Mapping[str, Any], parameters: Mapping[str, Any] 
     model = one.get("model")
     if not isinstance(model, str) or not model.strip():
         raise InvalidInput(f"the variant {one_line(str(one.get('name')), 40)} needs a model, as provider/name")
+    if not isinstance(one.get("parameters") or {}, Mapping):
+        raise InvalidInput("parameters are a mapping")
     own = {name: one[name] for name in ("temperature", "max_tokens") if one.get(name) is not None}
     given = dict(parameters or {}) | dict(one.get("parameters") or {}) | own
     return Variant(
@@ -256,7 +262,19 @@ def prompt_of(value: Any, base: Path) -> Prompt:
         return value
     if not isinstance(value, str):
         raise InvalidInput("a prompt is a text or a list of messages")
-    return read_text(base / value.removeprefix("file://")) if value.startswith("file://") else value
+    return read_text(inside(value, base)) if value.startswith("file://") else value
+
+
+def inside(name: str, base: Path) -> Path:
+    """Return the path of a file that a definition names, beside it or below the working directory.
+
+    Raises InvalidInput for another: what strangers' definitions name is sent to a provider.
+    """
+    path = base / expanded(name.removeprefix("file://"))
+    real = path.resolve()
+    if not any(real.is_relative_to(folder.resolve()) for folder in (base, Path.cwd())):
+        raise InvalidInput(f"{one_line(name, 80)} lies outside of the folder of the definition, and of the working one")
+    return path
 
 
 # Checks of the whole
@@ -279,6 +297,10 @@ def _checked(spec: Spec) -> Spec:
         raise InvalidInput(f"{spec.cells:,} answers are too many for one comparison: at most {MAX_CELLS:,}")
     for name in ("judge", "cluster"):
         _text(getattr(spec, name), name)
+    known = {name for case in spec.cases for name in (*case.variables, *case.metadata)}
+    if spec.cluster is not None and spec.cluster not in known:
+        guess = did_you_mean(spec.cluster, known)
+        raise InvalidInput(f'no case has the variable or metadata "{one_line(spec.cluster, 40)}" to cluster by{guess}')
     for variant in spec.variants:
         for text in texts_of(variant):
             sandbox.names(text, nunjucks=spec.lenient) if sandbox.is_jinja(text) else None

@@ -1,9 +1,9 @@
 """Is a variant better than the baseline, or is it noise: the test that fits, its interval, and one sentence.
 
 Cases are the evidence: repeats of a case are averaged first. Right or wrong answers are held against each other by
-McNemar's exact test with Tango's interval, scores by changing signs (over 2,000 cases by the paired t test, and where
-cases come in clusters by the one with their error), preferences by the sign test. Several variants against one
-baseline are adjusted for by Holm's way, for each metric.
+McNemar's exact test with Tango's interval, scores by changing signs (over 2,000 cases by the paired t test),
+preferences by the sign test. The cases of a cluster change signs together. Several variants against one baseline are
+adjusted for by Holm's way, for each metric.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ BETTER, WORSE, NO_EVIDENCE, NOT_ENOUGH = "better", "worse", "no_evidence", "not_
 class Verdict:
     """What is known of a difference, variant less baseline; None is what cannot be said.
 
-    `n` cases have both; `wins`, `losses` and `ties` are theirs. `missing` cases lack one: `errors` had no answer
-    or no score, `not_run` could not be scored. `low` and `high` are the 95 % interval, `p_adjusted` is for several
-    variants, `effect` is of the kind `effect_name`, `detectable` the least difference that n finds 8 times of 10.
+    `n` cases have both; `wins`, `losses` and `ties` are theirs. `missing` cases lack one: `errors` had no answer or no
+    score, `not_run` could not be scored; of `partial` cases some repeats lack one. `low` and `high` are the 95 %
+    interval, `p_adjusted` is for several variants, `effect` is of the kind `effect_name`, `detectable` the least
+    difference that n finds 8 times of 10.
     """
 
     metric: str
@@ -46,11 +47,13 @@ class Verdict:
     missing: int = 0
     errors: int = 0
     not_run: int = 0
+    partial: int = 0
     effect_name: str | None = None
     effect: float | None = None
     detectable: float | None = None
     in_points: bool = True
     least: int = 0
+    units: int | None = None  # what varies by itself: clusters, else cases
     seed: int | None = None
 
     @property
@@ -61,9 +64,20 @@ class Verdict:
 
 def compare(
     metric: str, baseline: str, variant: str, pairs: Mapping[str, tuple[float, float]], *,
-    clusters: Mapping[str, Hashable] | None = None, contrasts: int = 1, binary: bool = False,
+    clusters: Mapping[str, Hashable] | None = None, contrasts: int = 1,
 ) -> Verdict:  # fmt: skip
     """Return the verdict on paired scores by case, (the baseline's, the variant's); `contrasts` are tested together."""
+    return _compared(metric, baseline, variant, pairs, clusters, contrasts, _is_binary(pairs) and clusters is None)
+
+
+def _is_binary(pairs: Mapping[str, tuple[float, float]]) -> bool:
+    return all(one in (0.0, 1.0) for pair in pairs.values() for one in pair)
+
+
+def _compared(
+    metric: str, baseline: str, variant: str, pairs: Mapping[str, tuple[float, float]],
+    clusters: Mapping[str, Hashable] | None, contrasts: int, binary: bool,
+) -> Verdict:  # fmt: skip
     differences = [after - before for before, after in pairs.values()]
     tolerance = 1e-12
     wins = sum(one > tolerance for one in differences)
@@ -80,9 +94,8 @@ def compare(
     if count < 2:
         return known
     if binary:
-        return _binary(known)
-    groups = [clusters[key] for key in pairs] if clusters is not None else None
-    return _scored(known, differences, groups)
+        return _binary(known, contrasts)
+    return _scored(known, differences, [clusters[key] for key in pairs] if clusters is not None else None, contrasts)
 
 
 def preferred(
@@ -90,7 +103,7 @@ def preferred(
 ) -> Verdict:  # fmt: skip
     """Return the verdict on preferences by case: over 0 for the variant, under 0 for the baseline, 0 for neither."""
     pairs = {str(number): (0.0, float((one > 0) - (one < 0))) for number, one in enumerate(preferences)}
-    found = compare(metric, baseline, variant, pairs, contrasts=contrasts, binary=True)
+    found = _compared(metric, baseline, variant, pairs, None, contrasts, True)
     return replace(found, in_points=True, test=None if found.test is None else "sign test")
 
 
@@ -99,12 +112,12 @@ def least_pairs(contrasts: int) -> int:
     return math.ceil(math.log2(2 * contrasts / ALPHA) - 1e-9)
 
 
-def _binary(known: Verdict) -> Verdict:
+def _binary(known: Verdict, contrasts: int) -> Verdict:
     count, wins, losses = known.n, known.wins, known.losses
     low, high = statistics.paired_rates(wins, losses, count)
     share = (wins + losses) / count - ((wins - losses) / count) ** 2
     deviation = math.sqrt(max(share, 0.0) * count / (count - 1))
-    least = max(statistics.detectable(deviation, count), known.least / count)
+    least = max(_detectable(deviation, count, contrasts), known.least / count)
     odds = wins / losses if losses else None
     return _decided(
         replace(
@@ -114,25 +127,32 @@ def _binary(known: Verdict) -> Verdict:
     )  # fmt: skip
 
 
-def _scored(known: Verdict, differences: list[float], clusters: list[Hashable] | None) -> Verdict:
-    seed = None
-    if clusters is not None:
-        test = statistics.paired_t(differences, clusters)
-        if len(set(clusters)) < 2:
-            return known
-        error = statistics.clustered_error(differences, clusters)
-        deviation = error * math.sqrt(known.n)
-    else:
-        deviation = statistics.standard_deviation(differences)
-        test = statistics.paired_t(differences) if known.n > MANY else statistics.permutation(differences)
-        seed = SEED if "draws" in test.name else None
+def _detectable(deviation: float, units: int, contrasts: int) -> float:
+    """Return the least difference that so many cases, or clusters, detect 8 times of 10, beside other contrasts."""
+    found = statistics.detectable(deviation, units, 1 - ALPHA / contrasts, few=True)
+    if units > least_pairs(contrasts):
+        return found
+    return max(found, deviation * statistics.normal_quantile(0.8 ** (1 / units)))  # they must all say the same
+
+
+def _scored(
+    known: Verdict, differences: list[float], clusters: list[Hashable] | None, contrasts: int
+) -> Verdict:  # fmt: skip
+    units = known.n if clusters is None else len(set(clusters))
+    known = replace(known, units=units)
+    if units < 2:
+        return known
+    many = statistics.paired_t if units > MANY else statistics.permutation
+    test, spread = many(differences, clusters), statistics.standard_deviation(differences)
+    apart = spread if clusters is None else statistics.clustered_error(differences, clusters) * math.sqrt(units)
     assert known.difference is not None
     interval = test.interval or Interval(*_hull(known, differences))
     return _decided(
         replace(
-            known, low=interval.low, high=interval.high, p=test.p, test=test.name, seed=seed,
-            effect_name="Cohen's d", effect=known.difference / deviation if deviation else None,
-            detectable=statistics.detectable(deviation, known.n) if deviation else None,
+            known, low=interval.low, high=interval.high, p=test.p, test=test.name,
+            seed=SEED if "draws" in test.name else None, effect_name="Cohen's d",
+            effect=known.difference / spread if spread else None,
+            detectable=_detectable(apart, units, contrasts) if apart else None,
         )
     )  # fmt: skip
 
@@ -144,8 +164,6 @@ def _hull(known: Verdict, differences: list[float]) -> tuple[float, float]:
 
 def _decided(known: Verdict) -> Verdict:
     """Return a verdict by its own p; `adjusted()` looks at several."""
-    if known.n < known.least:
-        return replace(known, verdict=NOT_ENOUGH)
     return adjusted([known])[0]
 
 
@@ -158,8 +176,8 @@ def adjusted(found: Sequence[Verdict]) -> list[Verdict]:
 
 def _judged(one: Verdict, p: float) -> Verdict:
     assert one.difference is not None
-    word = NO_EVIDENCE if one.n >= one.least else NOT_ENOUGH
-    if p < ALPHA and one.difference and word == NO_EVIDENCE:
+    word = NO_EVIDENCE if (one.n if one.units is None else one.units) >= one.least else NOT_ENOUGH
+    if p < ALPHA and one.difference:
         word = BETTER if one.difference > 0 else WORSE
     return replace(one, p_adjusted=p, verdict=word)
 
@@ -180,11 +198,19 @@ def _sentence(one: Verdict) -> str:
         return f"No evidence of a difference: {names} (n={one.n:,}, {_p(one)}{found}{left_out})"
     if not one.n:
         return f"No evidence of a difference: {names} (n=0: no case has a score of both{left_out})"
-    few = f"too few cases to tell, at least {one.least:,} are needed"
+    what = "cases" if one.units in (None, one.n) else "clusters"
+    few = f"too few {what} to tell, at least {one.least:,} are needed"
     return f"No evidence of a difference: {names} (n={one.n:,}: {few}{left_out})"
 
 
 def _left_out(one: Verdict) -> str:
+    """Return what to say beside n: ties of votes, cases that are left out, or that have fewer repeats."""
+    ties = f", {one.ties:,} ties" if one.test == "sign test" and one.ties else ""
+    partial = f"; {one.partial:,} with fewer repeats" if one.partial else ""
+    return f"{ties}{_missing(one)}{partial}"
+
+
+def _missing(one: Verdict) -> str:
     if not one.missing:
         return ""
     errors = f"{one.errors:,} error{'' if one.errors == 1 else 's'}"

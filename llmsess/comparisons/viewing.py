@@ -44,19 +44,22 @@ _LISTED = """
     SELECT g.uuid, g.name, g.status, g.created_at,
         (SELECT count(*) FROM comparison_variants v WHERE v.group_id = g.id),
         (SELECT count(*) FROM comparison_cases c WHERE c.group_id = g.id),
-        (SELECT count(*) FROM comparison_sessions s WHERE s.group_id = g.id), j.spent_cost, j.unpriced
-    FROM comparison_groups g LEFT JOIN batch_jobs j ON j.id = g.batch_job_id WHERE g.id = ?
+        (SELECT count(*) FROM comparison_sessions s WHERE s.group_id = g.id),
+        (SELECT count(message_id) FROM comparison_sessions s WHERE s.group_id = g.id),
+        coalesce(j.spent_cost, 0) + coalesce(k.spent_cost, 0), coalesce(j.unpriced, 0) + coalesce(k.unpriced, 0)
+    FROM comparison_groups g LEFT JOIN batch_jobs j ON j.id = g.batch_job_id
+    LEFT JOIN batch_jobs k ON k.id = g.judge_job_id WHERE g.id = ?
 """
 
 
 def find(*, status: str | None = None, limit: int | None = 50, cursor: str | None = None) -> Groups:
     """Return comparisons, the newest first, each with id, name, status, created_at and counts.
 
-    `cost` is nano-USD of its answers. Raises InvalidInput.
+    `cost` is nano-USD of its answers and its judges. Raises InvalidInput.
     """
     chosen = None if status is None else _status(status, "status of a comparison")
     ids, following = listing.newest_made("comparison_groups", chosen, limit, cursor)
-    names = ("id", "name", "status", "created_at", "variants", "cases", "cells", "cost", "unpriced")
+    names = ("id", "name", "status", "created_at", "variants", "cases", "cells", "answered", "cost", "unpriced")
     rows = [dict(zip(names, database.execute_sql(_LISTED, (one,)).fetchone(), strict=True)) for one in ids]
     return Groups(rows, following)
 
@@ -146,7 +149,7 @@ class Result:
 class Cell:
     """One answer: which variant, case and repeat, how it stands, what it says, what it took.
 
-    `status` is answered, failed or waiting; `cost` is nano-USD, None where no price is known.
+    `status` is answered, failed or waiting; `cost` is nano-USD, None where no price is known; `asked` is the prompt.
     """
 
     id: int
@@ -167,6 +170,7 @@ class Cell:
     has_parts: bool
     score: float | None
     passed: bool | None
+    asked: str = ""
     results: list[Result] = field(default_factory=list)
 
     @property
@@ -178,14 +182,16 @@ class Cell:
 _CELLS = """
     SELECT c.id, c.variant, c.case_key, c.repeat, i.status, i.error_kind, i.error, s.uuid, m.id,
         {content}, l.provider || '/' || l.model_name, m.finish_reason, m.latency_ms, m.cost,
-        m.input_tokens, m.output_tokens, m.parts IS NOT NULL, c.score, c.passed, m.status
+        m.input_tokens, m.output_tokens, m.parts IS NOT NULL, c.score, c.passed, m.status,
+        v.model IS NOT NULL AND c.session_id IS NULL AND c.message_id IS NULL, {asked}
     FROM comparison_sessions c LEFT JOIN batch_items i ON i.id = c.item_id
+    LEFT JOIN comparison_variants v ON v.group_id = c.group_id AND v.name = c.variant
     LEFT JOIN messages m ON m.id = CASE WHEN i.status = 'done' THEN i.result_id ELSE c.message_id END
     LEFT JOIN sessions s ON s.id = coalesce(i.session_id, c.session_id)
-    LEFT JOIN models l ON l.id = m.model_id
+    LEFT JOIN models l ON l.id = m.model_id LEFT JOIN messages p ON p.id = m.parent_id
     WHERE c.group_id = ? AND c.id > ? {wheres} ORDER BY c.id LIMIT ?
 """
-_CONTENT = whole("m", "content")
+_CONTENT, _ASKED = whole("m", "content"), f"substr({whole('p', 'content')}, 1, 100000)"
 _RESULTS = """
     SELECT comparison_session_id, metric, scorer, position, outcome, score, passed, coalesce(reason, error), weight
     FROM comparison_results WHERE comparison_session_id IN (SELECT value FROM json_each(?)) ORDER BY id
@@ -197,7 +203,8 @@ def stream_cells(
 ) -> Iterator[Cell]:  # fmt: skip
     """Yield the cells of a comparison, or of one of its cases, read a few hundred at a time."""
     wheres, values = (" AND c.case_key = ?", [case]) if case is not None else ("", [])
-    sql, after = _CELLS.format(content=_CONTENT if texts else "NULL", wheres=wheres), 0
+    content, asked = (_CONTENT, _ASKED) if texts else ("NULL", "''")
+    sql, after = _CELLS.format(content=content, asked=asked, wheres=wheres), 0
     while rows := database.execute_sql(sql, (group.id, after, *values, READ_AT_ONCE)).fetchall():
         cells = [_cell(row) for row in rows]
         if results:
@@ -208,17 +215,15 @@ def stream_cells(
 
 def _cell(row: Any) -> Cell:
     number, variant, case, repeat, state, kind, error, session, message = row[:9]
-    *figures, passed, stored = row[9:]
-    answered = message is not None and stored == "complete"
-    status = ANSWERED if answered else _STATES.get(state or "", "waiting")
-    if status == ANSWERED and not answered:
-        status, error = FAILED, "the answer was deleted"
-    if state is None and not answered:
-        status, error = FAILED, "the answer was deleted"
-    why = f"{kind}: {error}" if kind and error else error
+    *figures, passed, stored, unasked, asked = row[9:]
+    status = "waiting" if state is None and unasked else _STATES.get(state or "done", "waiting")
+    if message is not None and stored == "complete":
+        status = ANSWERED
+    elif status == ANSWERED:
+        status, kind, error = FAILED, None, "the answer was deleted"
+    why = None if status == ANSWERED else f"{kind}: {error}" if kind and error else error
     decided = None if passed is None else bool(passed)
-    how = None if status == ANSWERED else why
-    return Cell(*(number, variant, case, repeat, status, how, session, message, *figures, decided))
+    return Cell(*(number, variant, case, repeat, status, why, session, message, *figures, decided, asked or ""))
 
 
 def _add_results(cells: list[Cell]) -> None:
@@ -229,16 +234,10 @@ def _add_results(cells: list[Cell]) -> None:
         known[number].results.append(Result(metric, scorer, position, outcome, score, said, reason, weight))
 
 
-_ASKED = """
-    SELECT p.role, substr(p.content, 1, 100000) FROM messages m JOIN messages p ON p.id = m.parent_id WHERE m.id = ?
-"""
-
-
 def answer_of(cell: Cell, variables: Mapping[str, Any], *, nunjucks: bool = False) -> Answer:
     """Return a cell's answer as scorers see it."""
-    asked = database.execute_sql(_ASKED, (cell.message_id,)).fetchone()
     return Answer(
-        cell.content or "", variables, asked[1] if asked else "", cell.model, cell.finish_reason, cell.latency_ms,
+        cell.content or "", variables, cell.asked, cell.model, cell.finish_reason, cell.latency_ms,
         cell.cost_usd, cell.input_tokens, cell.output_tokens, _calls(cell.message_id) if cell.has_parts else (),
         nunjucks,
     )  # fmt: skip

@@ -67,6 +67,7 @@ INDEXES = {
     "ON comparison_cases (group_id, case_key)",
     "comparison_groups_created_at_id": "INDEX comparison_groups_created_at_id ON comparison_groups (created_at, id)",
     "comparison_groups_judge_job_id": "INDEX comparison_groups_judge_job_id ON comparison_groups (judge_job_id)",
+    "comparison_sessions_group_id_id": "INDEX comparison_sessions_group_id_id ON comparison_sessions (group_id, id)",
     "comparison_sessions_item_id": "INDEX comparison_sessions_item_id ON comparison_sessions (item_id)",
     "comparison_sessions_message_id": "INDEX comparison_sessions_message_id ON comparison_sessions (message_id)",
 }

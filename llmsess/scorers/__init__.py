@@ -13,7 +13,6 @@ import functools
 from importlib import import_module, metadata
 from typing import Any
 
-from llmsess.errors import InvalidInput
 from llmsess.scorers.base import Answer, Judge, NotRun, Score, Scorer, Unscored, Wanted, need_value
 
 __all__ = ["Answer", "Judge", "NotRun", "Score", "Scorer", "Unscored", "Wanted", "find", "get"]
@@ -31,11 +30,24 @@ def _known() -> dict[str, Scorer | Judge]:
     found[PYTHON] = Scorer("a function of yours, module:function, where --allow-python lets it run", _own, need_value)
     for entry in metadata.entry_points(group=GROUP):
         if entry.name not in found:
-            loaded: Any = entry.load()
-            if not isinstance(loaded, (Scorer, Judge)):
-                raise InvalidInput(f"the scorer {entry.name} of another package is no Scorer")
-            found[entry.name] = loaded
+            found[entry.name] = _loaded(entry)
     return found
+
+
+def _loaded(entry: metadata.EntryPoint) -> Scorer | Judge:
+    """Return the scorer of another package, one that says why where it cannot be loaded."""
+    try:
+        loaded: Any = entry.load()
+        why = None if isinstance(loaded, (Scorer, Judge)) else f"{entry.value} is no Scorer"
+    except Exception as error:  # noqa: BLE001  whatever that package does when it is imported
+        loaded, why = None, f"{entry.value} cannot be loaded: {type(error).__name__}: {error}"
+    if why is None:
+        return loaded  # type: ignore[no-any-return]
+
+    def broken(answer: Answer, wanted: Wanted) -> Score:
+        raise NotRun(str(why))
+
+    return Scorer(why, broken)
 
 
 def _own(answer: Answer, wanted: Wanted) -> Score:

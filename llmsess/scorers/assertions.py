@@ -7,6 +7,7 @@ config; `assert` for a set), or a text as its CSVs have it: `contains: Paris`, `
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from llmsess.scorers.base import Answer, Judge, NotRun, Score, Scorer, Unscored,
 from llmsess.texts import one_line
 
 SET = "assert-set"
+PASS = "pass"  # the metric of whether an answer passes all that is to hold
 FOREIGN = frozenset(
     [
         "agent-rubric",
@@ -63,6 +65,9 @@ IGNORED = ("description", "contextTransform")
 _TEXT = re.compile(r"(not-)?([a-z][a-z0-9:-]*?)(?:\((\d+(?:\.\d+)?)\))?(?::\s*(.*))?", re.DOTALL)
 _ALONE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
 NOT = "not-"
+MAX_SCORE = 1e9
+MAX_WEIGHT = 1e6
+NEAR = 0.8  # how alike a word must be to a scorer's name to be a slip of the pen
 
 
 @dataclass(frozen=True)
@@ -131,15 +136,18 @@ def parse(given: Any, *, lenient: bool = False) -> Assertion:
         raise InvalidInput("an assertion needs a type", hint="as equals, contains, is-json, llm-rubric")
     negated = kind.startswith(NOT)
     plain = kind.removeprefix(NOT)
+    parts = given.get("assert") or ()
+    if not isinstance(parts, (list, tuple)):
+        raise InvalidInput("the assertions of a set are a list")
     assertion = Assertion(
         ALIASES.get(plain, plain),
         given.get("value"),
-        _number(given.get("threshold"), "threshold"),
+        number(given.get("threshold"), "threshold"),
         _weight(given.get("weight")),
-        _name(given.get("metric")),
+        _name(given.get("metric") if not lenient or given.get("metric") != PASS else f"{PASS} (metric)"),
         negated,
         {name: given[name] for name in OPTIONS if given.get(name) is not None},
-        tuple(parse(part, lenient=lenient) for part in given.get("assert") or ()),
+        tuple(parse(part, lenient=lenient) for part in parts),
         given.get("unusable") or _unusable(given),
     )
     return _checked(assertion, lenient)
@@ -152,7 +160,12 @@ def _of_text(text: str, lenient: bool) -> Assertion:
     found = _TEXT.fullmatch(text.strip())
     kind = ALIASES.get(found[2], found[2]) if found else ""
     known = kind in FOREIGN or scorers.get(kind) is not None
+    if not text.strip() and not lenient:
+        raise InvalidInput("an empty text is no assertion")
     if not found or not known:
+        if found and found[4] is None and not lenient and difflib.get_close_matches(found[2], _names(), 1, NEAR):
+            hint = f"equals: {text} for that text"
+            raise InvalidInput(f'there is no scorer "{found[2]}"{did_you_mean(found[2], _names())}', hint=hint)
         if found and found[4] is not None and " " not in found[2] and not lenient:
             near = did_you_mean(found[2], _names())
             if near:
@@ -161,7 +174,7 @@ def _of_text(text: str, lenient: bool) -> Assertion:
     threshold, value = found[3], found[4]
     if kind in ("cost", "latency") and threshold is None and value:
         threshold, value = value, None
-    bare = Assertion(kind, value or None, _number(threshold, "threshold"), negated=bool(found[1]))
+    bare = Assertion(kind, value or None, number(threshold, "threshold"), negated=bool(found[1]))
     return _checked(bare, lenient)
 
 
@@ -215,7 +228,8 @@ def _is_template(value: Any) -> bool:
     return isinstance(value, str) and (sandbox.is_jinja(value) or value.startswith("file://"))
 
 
-def _number(value: Any, name: str) -> float | None:
+def number(value: Any, name: str) -> float | None:
+    """Return a finite number, None where none is given; raises InvalidInput."""
     if value is None or value == "":
         return None
     try:
@@ -228,9 +242,9 @@ def _number(value: Any, name: str) -> float | None:
 
 
 def _weight(value: Any) -> float:
-    found = _number(value, "weight")
-    if found is not None and found < 0:
-        raise InvalidInput("a weight is not negative")
+    found = number(value, "weight")
+    if found is not None and not 0 <= found <= MAX_WEIGHT:
+        raise InvalidInput(f"a weight is from 0 to {MAX_WEIGHT:g}")
     return 1.0 if found is None else found
 
 
@@ -239,6 +253,8 @@ def _name(value: Any) -> str | None:
         return None
     if not isinstance(value, str):
         raise InvalidInput("a metric is a name")
+    if value.strip() == PASS:
+        raise InvalidInput(f'"{PASS}" is the metric of whether all holds', hint="give it another name")
     return one_line(value, 100)
 
 
@@ -266,10 +282,18 @@ def filled(value: Any, variables: Mapping[str, Any], *, nunjucks: bool = False) 
         raise Unscored(error.message) from error
 
 
+def _is_blank(value: Any) -> bool:
+    return value is None or value == [] or (isinstance(value, str) and not value.strip())
+
+
 def wanted_of(assertion: Assertion, answer: Answer) -> Wanted:
     """Return what an assertion wants of an answer to its case; raises NotRun, Unscored."""
+    if assertion.type == scorers.PYTHON:  # which function runs is not for a case, or an answer, to say
+        return Wanted(assertion.value, assertion.threshold, assertion.options)
     value = filled(assertion.value, answer.variables, nunjucks=answer.nunjucks)
-    if assertion.value is not None and (value is None or (value == "" and assertion.value != "")):
+    if isinstance(value, list) and value != assertion.value:
+        value = [one for one in value if not _is_blank(one)]
+    if assertion.value is not None and value != assertion.value and _is_blank(value):
         raise NotRun("the case has no value to hold it against")
     return Wanted(value, assertion.threshold, assertion.options)
 
@@ -289,13 +313,13 @@ def measure(
         if assertion.unusable is not None:
             raise NotRun(assertion.unusable)
         score = _score(assertion, answer, python, judge)
-        if not math.isfinite(score.score):
-            raise Unscored("the score is no finite number")
+        if not abs(score.score) <= MAX_SCORE:  # nor NaN
+            raise Unscored("the score is no number of a usable size")
     except NotRun as why:
         return Outcome("not_run", reason=str(why))
     except (Unscored, InvalidInput) as why:
         return Outcome("error", reason=one_line(str(why), 500))
-    except Exception as error:  # noqa: BLE001  a scorer of another package; one answer must not cost the others
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a scorer of another package; one must not cost the others
         return Outcome("error", reason=one_line(f"{type(error).__name__}: {error}", 500))
     if assertion.negated:
         why_not = None if not score.passed else f"{assertion.type} holds"
@@ -333,9 +357,10 @@ def _of_set(
         part.name for one, part in zip(outcomes, assertion.parts, strict=True) if not one.passed and part.weight > 0
     ]
     passed = not failed if assertion.threshold is None else score >= assertion.threshold - 1e-12
+    why = f"{', '.join(failed)} failed" if failed else f"the set comes to {score:.3g}"
     if assertion.negated:
         return Outcome("scored", 1 - score, not passed, "the set holds" if passed else None)
-    return Outcome("scored", score, passed, None if passed else f"{', '.join(failed)} failed")
+    return Outcome("scored", score, passed, None if passed else why)
 
 
 def weighted(scores: list[tuple[float | None, float]]) -> float | None:

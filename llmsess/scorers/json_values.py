@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from llmsess import schemas
@@ -15,7 +16,8 @@ from llmsess.texts import too_deep
 MAX_STARTS = 1_000  # braces of a text that are tried as the beginning of a value
 MAX_XML_CHARACTERS = 1_000_000
 _DECODER = json.JSONDecoder()
-_XML = re.compile(r"<([A-Za-z_][\w.:-]*)[^<>]*>.*?</\1\s*>|<[A-Za-z_][\w.:-]*[^<>]*/>", re.DOTALL)
+_XML = re.compile(r"<([A-Za-z_][\w.:-]*)[^<>]*?(/?)>")
+MAX_ELEMENTS = 100  # of a text that are tried as the beginning of a document
 ABSENT = object()
 
 
@@ -81,8 +83,11 @@ def is_xml(answer: Answer, wanted: Wanted) -> Score:
 
 def contains_xml(answer: Answer, wanted: Wanted) -> Score:
     problem = Score(0.0, False, "it has no XML")
-    for found in _XML.finditer(answer.text[:MAX_XML_CHARACTERS]):
-        score = _elements(found[0], wanted)
+    text = answer.text[:MAX_XML_CHARACTERS]
+    for found in islice(_XML.finditer(text), MAX_ELEMENTS):
+        ending = f"</{found[1]}>"
+        end = found.end() if found[2] else text.rfind(ending) + len(ending)
+        score = _elements(text[found.start() : end], wanted)
         if score.passed:
             return score
         problem = score

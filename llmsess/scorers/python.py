@@ -8,6 +8,7 @@ name has `get_assert`, as promptfoo's have.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -82,8 +83,9 @@ def measure(answer: Answer, wanted: Wanted) -> Score:
         "tool_calls": list(answer.tool_calls), "config": dict(wanted.options.get("config") or {}),
     }  # fmt: skip
     try:
-        found = function(answer.text, context)
-    except Exception as error:  # the person's, not ours
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no data of ours
+            found = function(answer.text, context)
+    except (Exception, SystemExit) as error:  # the person's, not ours
         raise Unscored(f"{wanted.value} raised {type(error).__name__}: {one_line(str(error), 200)}") from error
     return _score(found, wanted)
 

@@ -10,8 +10,9 @@ from llmsess.errors import InvalidInput
 from llmsess.scorers.base import Answer, Score, Scorer, Unscored, Wanted, need_value, text_of, texts_of, verdict
 from llmsess.texts import one_line
 
+MAX_MATCHING_S = 2.0  # of a regular expression, which may need longer than anyone has
 SHOWN = 60  # characters of a text in a reason
-NUMBER = re.compile(r"[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?%?")
+NUMBER = re.compile(r"(?<![\d.,])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?%?")
 Fold = Callable[[str], str]
 
 
@@ -20,11 +21,12 @@ def _shown(text: str) -> str:
 
 
 def equals(answer: Answer, wanted: Wanted) -> Score:
-    """Hold the text against a text, and what is JSON against an object."""
+    """Hold the text against a text, or several of which one will do, and what is JSON against an object."""
     if isinstance(wanted.value, (dict, list)):
         from llmsess.scorers.json_values import parsed
 
-        return verdict(parsed(answer.text) == wanted.value, "the answer is another value")
+        one_of = isinstance(wanted.value, list) and answer.text in map(text_of, wanted.value)
+        return verdict(one_of or parsed(answer.text) == wanted.value, "the answer is another value")
     expected = text_of(wanted.value)
     near = " but for the spaces around it" if answer.text.strip() == expected.strip() else ""
     return verdict(answer.text == expected, f"{_shown(answer.text)} is not {_shown(expected)}{near}")
@@ -32,6 +34,8 @@ def equals(answer: Answer, wanted: Wanted) -> Score:
 
 def contains(fold: Fold) -> Callable[[Answer, Wanted], Score]:
     def measure(answer: Answer, wanted: Wanted) -> Score:
+        if isinstance(wanted.value, list):  # several that are right
+            return contains_any(fold)(answer, wanted)
         part = text_of(wanted.value)
         return verdict(fold(part) in fold(answer.text), f"{_shown(part)} is not in it")
 
@@ -40,7 +44,7 @@ def contains(fold: Fold) -> Callable[[Answer, Wanted], Score]:
 
 def contains_all(fold: Fold) -> Callable[[Answer, Wanted], Score]:
     def measure(answer: Answer, wanted: Wanted) -> Score:
-        missing = [part for part in texts_of(wanted.value) if fold(part) not in fold(answer.text)]
+        missing = [part for part in _parts(wanted) if fold(part) not in fold(answer.text)]
         return verdict(not missing, f"{', '.join(map(_shown, missing[:3]))} not in it")
 
     return measure
@@ -48,29 +52,43 @@ def contains_all(fold: Fold) -> Callable[[Answer, Wanted], Score]:
 
 def contains_any(fold: Fold) -> Callable[[Answer, Wanted], Score]:
     def measure(answer: Answer, wanted: Wanted) -> Score:
-        parts = texts_of(wanted.value)
+        parts = _parts(wanted)
         found = any(fold(part) in fold(answer.text) for part in parts)
         return verdict(found, f"none of {', '.join(map(_shown, parts[:3]))} is in it")
 
     return measure
 
 
+def _parts(wanted: Wanted) -> list[str]:
+    """Return the texts that are looked for; an empty one is in every answer, and says nothing."""
+    parts = [part for part in texts_of(wanted.value) if part.strip()]
+    if not parts:
+        raise Unscored("no texts are named")
+    return parts
+
+
 def starts_with(answer: Answer, wanted: Wanted) -> Score:
-    start = text_of(wanted.value)
-    return verdict(answer.text.startswith(start), f"{_shown(answer.text)} does not begin with {_shown(start)}")
+    starts = texts_of(wanted.value) if isinstance(wanted.value, list) else [text_of(wanted.value)]
+    why = f"{_shown(answer.text)} does not begin with {' or '.join(map(_shown, starts[:3]))}"
+    return verdict(answer.text.startswith(tuple(starts)), why)
 
 
 def regex(answer: Answer, wanted: Wanted) -> Score:
+    import regex as patterns  # here: few comparisons need it; it knows JavaScript's groups and classes, and a limit
+
     try:
-        found = re.search(_python(text_of(wanted.value)), answer.text)
-    except re.error as error:
+        found = patterns.search(text_of(wanted.value), answer.text, timeout=MAX_MATCHING_S)
+    except patterns.error as error:
         raise Unscored(f"no regular expression: {error}") from error
+    except TimeoutError as error:
+        raise Unscored(f"the regular expression takes more than {MAX_MATCHING_S:g} s") from error
     return verdict(found is not None, f"nothing in it matches {_shown(text_of(wanted.value))}")
 
 
-def _python(pattern: str) -> str:
-    """Return a regular expression of JavaScript with its named groups as Python writes them."""
-    return re.sub(r"\(\?<(?=[A-Za-z_])", "(?P<", pattern)
+def need_text(wanted: Wanted) -> None:
+    """Raise InvalidInput where there is no text to look for: an empty one is in every answer."""
+    if wanted.value in (None, "", []):
+        raise InvalidInput("needs a value")
 
 
 def check_regex(wanted: Wanted) -> None:
@@ -78,9 +96,11 @@ def check_regex(wanted: Wanted) -> None:
     text = text_of(wanted.value)
     if "{{" in text:
         return
+    import regex as patterns
+
     try:
-        re.compile(_python(text))
-    except re.error as error:
+        patterns.compile(text)
+    except patterns.error as error:
         raise InvalidInput(f"is no regular expression: {error}") from error
 
 
@@ -100,6 +120,8 @@ def numeric(answer: Answer, wanted: Wanted) -> Score:
     if not found:
         return verdict(False, "there is no number in it")
     said, expected = number_of(found[-1]), number_of(wanted.value)
+    if found[-1].endswith("%") and not str(wanted.value).strip().endswith("%") and abs(expected) > 1:
+        said *= 100  # 12 % of what is asked for as 12
     reach = (wanted.threshold or 0.0) + 1e-9 * max(1.0, abs(expected))
     return verdict(abs(said - expected) <= reach, f"{said:g} is not {expected:g}")
 
@@ -122,13 +144,13 @@ def _same(text: str) -> str:
 
 SCORERS = {
     "equals": Scorer("the answer is this text, or this JSON value", equals, need_value),
-    "contains": Scorer("this text is in the answer", contains(_same), need_value),
-    "icontains": Scorer("the same, in upper or lower case", contains(str.casefold), need_value),
-    "contains-all": Scorer("each of these texts is in it", contains_all(_same), need_value),
-    "icontains-all": Scorer("the same, in upper or lower case", contains_all(str.casefold), need_value),
-    "contains-any": Scorer("one of these texts is in it", contains_any(_same), need_value),
-    "icontains-any": Scorer("the same, in upper or lower case", contains_any(str.casefold), need_value),
-    "starts-with": Scorer("the answer begins with this text", starts_with, need_value),
+    "contains": Scorer("this text is in the answer", contains(_same), need_text),
+    "icontains": Scorer("the same, in upper or lower case", contains(str.casefold), need_text),
+    "contains-all": Scorer("each of these texts is in it", contains_all(_same), need_text),
+    "icontains-all": Scorer("the same, in upper or lower case", contains_all(str.casefold), need_text),
+    "contains-any": Scorer("one of these texts is in it", contains_any(_same), need_text),
+    "icontains-any": Scorer("the same, in upper or lower case", contains_any(str.casefold), need_text),
+    "starts-with": Scorer("the answer begins with this text", starts_with, need_text),
     "regex": Scorer("this regular expression finds something in it", regex, check_regex),
     "word-count": Scorer("it has so many words, or from min to max", word_count, need_value),
     "numeric": Scorer("its last number is this one, within the threshold", numeric, need_value),

@@ -35,7 +35,15 @@ from llmsess.statistics.paired import (
     sign,
     wilcoxon,
 )
-from llmsess.statistics.ratings import Ratings, bradley_terry, cohen_kappa, connected, elo, krippendorff_alpha
+from llmsess.statistics.ratings import (
+    Ratings,
+    bradley_terry,
+    cohen_kappa,
+    connected,
+    elo,
+    krippendorff_alpha,
+    wins_of,
+)
 from llmsess.statistics.repeats import pass_all, pass_at
 
 __all__ = [
@@ -43,5 +51,5 @@ __all__ = [
     "bradley_terry", "clustered_error", "cohen_kappa", "connected", "detectable", "elo", "holm", "krippendorff_alpha",
     "mcnemar", "mcnemar_chi_square", "mcnemar_mid_p", "mean", "mean_interval", "needed", "normal_quantile",
     "paired_rates", "paired_t", "pass_all", "pass_at", "permutation", "quantile", "score_interval", "sign",
-    "standard_deviation", "standard_error", "t_quantile", "t_two_sided", "wilcoxon", "wilson",
+    "standard_deviation", "standard_error", "t_quantile", "t_two_sided", "wilcoxon", "wilson", "wins_of",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from llmsess.statistics.distributions import normal_quantile, t_quantile
@@ -52,7 +53,8 @@ def clustered_error(values: Sequence[float], clusters: Sequence[Hashable]) -> fl
     count = len(sums)
     if count < 2:
         return 0.0
-    return math.sqrt(count / (count - 1) * math.fsum(one * one for one in sums.values())) / len(values)
+    error = math.sqrt(count / (count - 1) * math.fsum(one * one for one in sums.values())) / len(values)
+    return error if error > 1e-12 * max(1.0, abs(middle)) else 0.0
 
 
 def wilson(successes: float, trials: int, confidence: float = CONFIDENCE) -> Interval:
@@ -71,13 +73,22 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
     return Interval(middle - reach, middle + reach)
 
 
-def score_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """Return the interval of a mean of scores, None where one value says nothing of the spread.
+def score_interval(
+    values: Sequence[float], clusters: Sequence[Hashable] | None = None, confidence: float = CONFIDENCE
+) -> Interval | None:  # fmt: skip
+    """Return the interval of a mean of scores, None where too few say anything of the spread.
 
     Wilson's where all are 0 or 1, or all the same within 0 and 1 (no score of that range varies more than a rate
-    does); else the t interval, kept within 0 and 1 where the scores are.
+    does); else the t interval, kept within 0 and 1 where the scores are. With clusters the t interval by their error.
     """
     bounded = all(0 <= value <= 1 for value in values)
+    if clusters is not None:
+        error, degrees = clustered_error(values, clusters), len(set(clusters)) - 1
+        if degrees < 1 or error == 0:
+            return None
+        reach = t_quantile((1 + confidence) / 2, degrees) * error
+        low, high = mean(values) - reach, mean(values) + reach
+        return Interval(max(0.0, low), min(1.0, high)) if bounded else Interval(low, high)
     spread = standard_deviation(values)
     if bounded and (spread == 0 or all(value in (0, 1) for value in values)):
         return wilson(math.fsum(values), len(values), confidence)
@@ -132,20 +143,35 @@ def median(values: Sequence[float]) -> float:
 
 def bootstrap(
     values: Sequence[float], statistic: Callable[[Sequence[float]], float], *, seed: int, draws: int = DRAWS,
-    confidence: float = CONFIDENCE,
+    clusters: Sequence[Hashable] | None = None, confidence: float = CONFIDENCE,
 ) -> Interval:  # fmt: skip
-    """Return the percentile interval of a statistic of cases that are drawn again with replacement (Efron 1979)."""
+    """Return the percentile interval of a statistic of cases that are drawn again with replacement (Efron 1979).
+
+    The cases of a cluster are drawn together.
+    """
     chance = random.Random(seed)
-    drawn = sorted(statistic(chance.choices(values, k=len(values))) for _ in range(draws))
+    if clusters is None:
+        drawn = sorted(statistic(chance.choices(values, k=len(values))) for _ in range(draws))
+    else:
+        grouped = defaultdict[Hashable, list[float]](list)
+        for value, cluster in zip(values, clusters, strict=True):
+            grouped[cluster].append(value)
+        groups = list(grouped.values())
+        drawn = sorted(statistic([*chain.from_iterable(chance.choices(groups, k=len(groups)))]) for _ in range(draws))
     tail = (1 - confidence) / 2
     return Interval(drawn[int(tail * draws)], drawn[min(draws - 1, math.ceil((1 - tail) * draws) - 1)])
 
 
-def detectable(deviation: float, pairs: int, confidence: float = CONFIDENCE, power: float = POWER) -> float:
+def detectable(
+    deviation: float, pairs: int, confidence: float = CONFIDENCE, power: float = POWER, *, few: bool = False
+) -> float:  # fmt: skip
     """Return the least difference that so many pairs detect with that power; `deviation` is that of the differences.
 
-    Miller 2024, arXiv 2411.00640.
+    Miller 2024, arXiv 2411.00640. With `few` the quantiles are Student's, which holds for few pairs too.
     """
+    if few and pairs > 1:
+        reach = t_quantile((1 + confidence) / 2, pairs - 1) + t_quantile(power, pairs - 1)
+        return reach * deviation / math.sqrt(pairs)
     return _reach(confidence, power) * deviation / math.sqrt(pairs)
 
 

@@ -43,7 +43,7 @@ def mcnemar(gained: int, lost: int) -> float:
 def mcnemar_mid_p(gained: int, lost: int) -> float:
     """Return the mid-p of McNemar's test, which is less careful than the exact one."""
     if gained == lost:
-        return 1.0 if not gained else 1 - binomial_probability(gained, 2 * gained)
+        return 1.0
     return mcnemar(gained, lost) - binomial_probability(min(gained, lost), gained + lost)
 
 
@@ -73,31 +73,43 @@ def paired_t(differences: Sequence[float], clusters: Sequence[Hashable] | None =
         error, degrees, name = standard_error(differences), len(differences) - 1, "paired t"
     else:
         error, degrees = clustered_error(differences, clusters), len(set(clusters)) - 1
-        name = f"paired t, {degrees + 1} clusters"
+        name = f"paired t of {degrees + 1:,} clusters"
     if degrees < 1 or error == 0:
         return Test(name, 1.0 if middle == 0 or degrees < 1 else 0.0, Interval(middle, middle))
     reach = t_quantile((1 + CONFIDENCE) / 2, degrees) * error
     return Test(name, t_two_sided(middle / error, degrees), Interval(middle - reach, middle + reach))
 
 
-def permutation(differences: Sequence[float], *, seed: int = SEED, draws: int = DRAWS) -> Test:
+def permutation(
+    differences: Sequence[float], clusters: Sequence[Hashable] | None = None, *, seed: int = SEED, draws: int = DRAWS
+) -> Test:  # fmt: skip
     """Return the test that changes signs (Fisher), and the interval of the mean that it does not refuse.
 
-    Up to 14 pairs every change of sign is tried, of more pairs so many are drawn, p = (1 + #) / (1 + draws). A change
-    of sign is the choice of a subset; the means of the subsets bound the interval (Hartigan 1969).
+    The pairs of a cluster change together. Up to 14 pairs, or clusters, every change of sign is tried, of more so many
+    are drawn, p = (1 + #) / (1 + draws). A change of sign is the choice of a subset; the means of the subsets bound the
+    interval (Hartigan 1969).
     """
-    count = len(differences)
-    exact = count <= EXACT_UP_TO
-    total = math.fsum(differences)
+    units = [(value, 1) for value in differences] if clusters is None else _by_cluster(differences, clusters)
+    exact = len(units) <= EXACT_UP_TO
+    total = math.fsum(value for value, _ in units)
     tolerance = 1e-12 * math.fsum(map(abs, differences))  # sums of the same numbers in another order
     sums, means = [], []
-    for part, size in _all_subsets(differences) if exact else _some_subsets(differences, seed, draws):
+    for part, size in _all_subsets(units) if exact else _some_subsets(units, seed, draws):
         sums.append(abs(total - 2 * part) >= abs(total) - tolerance)
         if size:
             means.append(part / size)
     p = sum(sums) / len(sums) if exact else (1 + sum(sums)) / (1 + draws)
-    name = "permutation (exact)" if exact else f"permutation ({draws:,} draws)"
+    of = "" if clusters is None else f" of {len(units):,} clusters"
+    name = f"permutation{of} ({'exact' if exact else f'{draws:,} draws'})"
     return Test(name, p, _bounds(sorted(means), len(sums)))
+
+
+def _by_cluster(values: Sequence[float], clusters: Sequence[Hashable]) -> list[tuple[float, int]]:
+    """Return the sum and the size of each cluster."""
+    found: dict[Hashable, list[float]] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        found.setdefault(cluster, []).append(value)
+    return [(math.fsum(one), len(one)) for one in found.values()]
 
 
 def _bounds(means: list[float], subsets: int) -> Interval | None:
@@ -106,26 +118,26 @@ def _bounds(means: list[float], subsets: int) -> Interval | None:
     return Interval(means[place - 1], means[-place]) if place >= 1 else None
 
 
-def _all_subsets(values: Sequence[float]) -> list[tuple[float, int]]:
+def _all_subsets(units: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
     """Return the sum and the size of every subset."""
     found = [(0.0, 0)]
-    for value in values:
-        found += [(part + value, size + 1) for part, size in found]
+    for value, weight in units:
+        found += [(part + value, size + weight) for part, size in found]
     return found
 
 
-def _some_subsets(values: Sequence[float], seed: int, draws: int) -> list[tuple[float, int]]:
-    """Return the sum and the size of subsets that are drawn: each value is in one of two."""
+def _some_subsets(units: Sequence[tuple[float, int]], seed: int, draws: int) -> list[tuple[float, int]]:
+    """Return the sum and the size of subsets that are drawn: each unit is in one of two."""
     chance = random.Random(seed)
-    chunks = [values[i : i + _CHUNK] for i in range(0, len(values), _CHUNK)]
-    tables = [[part for part, _ in _all_subsets(chunk)] for chunk in chunks]
-    rest = (1 << (len(values) % _CHUNK or _CHUNK)) - 1  # of the last byte
+    chunks = [_all_subsets(units[i : i + _CHUNK]) for i in range(0, len(units), _CHUNK)]
+    sums, sizes = ([[pair[at] for pair in chunk] for chunk in chunks] for at in (0, 1))
+    rest = (1 << (len(units) % _CHUNK or _CHUNK)) - 1  # of the last byte
     found = []
     for _ in range(draws):
-        chosen = bytearray(chance.randbytes(len(tables)))
+        chosen = bytearray(chance.randbytes(len(chunks)))
         chosen[-1] &= rest
-        part = sum([table[byte] for table, byte in zip(tables, chosen, strict=True)])
-        found.append((part, int.from_bytes(chosen).bit_count()))
+        part = sum([table[byte] for table, byte in zip(sums, chosen, strict=True)])
+        found.append((part, int(sum([table[byte] for table, byte in zip(sizes, chosen, strict=True)]))))
     return found
 
 

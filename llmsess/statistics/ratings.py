@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 
 from llmsess.statistics.distributions import normal_quantile
 from llmsess.statistics.intervals import CONFIDENCE, Interval
@@ -42,21 +42,34 @@ def connected(wins: Sequence[Sequence[float]]) -> bool:
     return count > 1 and reached(wins) == count == reached(turned)
 
 
-def bradley_terry(wins: Sequence[Sequence[float]]) -> Ratings:
+Game = tuple[int, int, float]  # i and j have met; the score of i: 1, 0, or something between for a tie
+
+
+def wins_of(games: Iterable[Game], players: int) -> list[list[float]]:
+    """Return how often each beat each, a tie as half a win of both."""
+    wins = [[0.0] * players for _ in range(players)]
+    for i, j, score in games:
+        wins[i][j] += score
+        wins[j][i] += 1 - score
+    return wins
+
+
+def bradley_terry(wins: Sequence[Sequence[float]], games: Sequence[Sequence[Game]] | None = None) -> Ratings:
     """Return ratings by the likelihood of who beat whom how often (`wins[i][j]`: i beat j; a tie is half a win each).
 
     Strengths have a geometric mean of 1, ratings one of 1000. Intervals are the sandwich estimator's, as in
-    arena-rank. Bradley and Terry 1952; the steps are Hunter's (2004).
+    arena-rank; with `games`, the same in groups that are independent of each other (the games over one case), its
+    middle is summed by group. Bradley and Terry 1952; the steps are Hunter's (2004).
     """
     count = len(wins)
     if not connected(wins):
         return Ratings([], [], [None] * count, connected=False)
     won = [math.fsum(row) for row in wins]
-    games = [[wins[i][j] + wins[j][i] for j in range(count)] for i in range(count)]
+    met = [[wins[i][j] + wins[j][i] for j in range(count)] for i in range(count)]
     strengths = [1.0] * count
     for _ in range(_STEPS):
         new = [
-            won[i] / math.fsum(games[i][j] / (strengths[i] + strengths[j]) for j in range(count) if games[i][j])
+            won[i] / math.fsum(met[i][j] / (strengths[i] + strengths[j]) for j in range(count) if met[i][j])
             for i in range(count)
         ]
         scale = math.exp(math.fsum(map(math.log, new)) / count)
@@ -65,14 +78,22 @@ def bradley_terry(wins: Sequence[Sequence[float]]) -> Ratings:
         strengths = new
         if moved < 1e-13:
             break
-    errors = _errors(wins, strengths)
+    errors = _errors(wins, strengths, games if games is not None else list(_alone(wins)))
     ratings = [MIDDLE + SCALE * math.log(one) for one in strengths]
     z = normal_quantile((1 + CONFIDENCE) / 2) * SCALE
     bounds = [Interval(at - z * error, at + z * error) for at, error in zip(ratings, errors, strict=True)]
     return Ratings(strengths, ratings, list(bounds), connected=True)
 
 
-def _errors(wins: Sequence[Sequence[float]], strengths: Sequence[float]) -> list[float]:
+def _alone(wins: Sequence[Sequence[float]]) -> Iterable[Sequence[Game]]:
+    """Yield counted wins as games, each independent of the others; what is left over of a whole one counts as that."""
+    for i, j in permutations(range(len(wins)), 2):
+        yield from [[(i, j, 1.0)]] * math.ceil(wins[i][j])
+
+
+def _errors(
+    wins: Sequence[Sequence[float]], strengths: Sequence[float], games: Sequence[Sequence[Game]]
+) -> list[float]:  # fmt: skip
     """Return the standard errors of the logarithms of strengths that sum to 0, by the sandwich H^-1 V H^-1.
 
     H is made invertible by 1/n in each place: what sums to 0 it leaves as it is.
@@ -82,10 +103,16 @@ def _errors(wins: Sequence[Sequence[float]], strengths: Sequence[float]) -> list
     meat = [[0.0] * count for _ in range(count)]
     for i, j in permutations(range(count), 2):
         chance = strengths[i] / (strengths[i] + strengths[j])
-        curve, miss = chance * (1 - chance), (1 - chance) ** 2  # of one game that i won against j
         for at, of, sign in ((i, i, 1), (j, j, 1), (i, j, -1), (j, i, -1)):
-            bread[at][of] += sign * wins[i][j] * curve
-            meat[at][of] += sign * wins[i][j] * miss
+            bread[at][of] += sign * wins[i][j] * chance * (1 - chance)
+    for group in games:
+        misses = [0.0] * count  # the gradient of the group's likelihood
+        for i, j, score in group:
+            miss = score - strengths[i] / (strengths[i] + strengths[j])
+            misses[i] += miss
+            misses[j] -= miss
+        for at, of in product(range(count), repeat=2):
+            meat[at][of] += misses[at] * misses[of]
     inverse = _inverse(bread)
     half = _product(inverse, meat)
     return [math.sqrt(max(_product(half, inverse)[i][i], 0.0)) for i in range(count)]
