@@ -168,7 +168,7 @@ def test_weights_thresholds_and_sets(database: db.Database) -> None:
 def test_a_derived_metric_is_a_formula_over_the_others(database: db.Database) -> None:
     derived = [{"name": "share", "value": "contains / __count"}, {"name": "twice", "value": "share * 2"},
                {"name": "odd", "value": "contains / 0"}, {"name": "none", "value": "nothing + 1"}]  # fmt: skip
-    comparisons.run(spec(scorers=["contains: x"], derived=derived))
+    comparisons.run(spec(scorers=["contains: x"], derived=derived, repeats=2))
     assert comparisons.summary("c").sides[0].derived == {"share": 1.0, "twice": 2.0, "odd": None, "none": None}
 
 
@@ -235,8 +235,25 @@ def test_a_definition_is_read_from_yaml_and_json_and_files_beside_it(tmp_path: P
         ({"limits": {"rpn": 3}}, "a batch has no rpn"),
         ({"derived": [{"name": "x"}]}, "a derived metric has a name and a value"),
         ({"repeats": 1000, "cases": [{"q": str(n)} for n in range(501)]}, "too many for one comparison"),
+        ({"threshold": "abc"}, "a threshold is a number"),
+        ({"threshold": float("nan")}, "a threshold is a number"),
+        ({"threshold": True}, "a threshold is a number"),
+        ({"variants": [{"name": "a", "model": "echo/a", "parameters": [1]}]}, "parameters are a mapping"),
+        ({"limits": {"3": 3}}, "a batch has no 3"),
+        ({"scorers": [{"type": "assert-set", "assert": 5}]}, "a list"),
+        ({"scorers": [{"type": "equals", "value": "x", "weight": 1e308}]}, "a weight is from 0 to"),
+        ({"scorers": ["is-jsn"]}, 'did you mean "is-json"'),
+        ({"scorers": [""]}, "an empty text is no assertion"),
+        ({"scorers": [{"type": "equals", "value": "x", "metric": "pass"}]}, "the metric of whether all holds"),
+        ({"scorers": ["contains-all: "]}, "needs a value"),
+        ({"cases": [{"vars": {"q": "x"}, "assert": "foo"}]}, "assert is a list"),
+        ({"cases": [{"vars": {"q": "x"}, "description": [5]}]}, "a description is a text"),
+        ({"cases": [{"vars": {"q": "x"}, "metadata": "foo"}]}, "metadata a mapping"),
+        ({"cases": [{"vars": {"q": "x"}, "threshold": [1]}]}, "a threshold is a number"),
+        ({"cluster": "expcted"}, 'to cluster by; did you mean "expected"'),
+        ({"limits": {"budget_usd": 1}}, "has no price"),
     ],
-    ids=range(27),
+    ids=range(44),
 )
 def test_what_is_no_definition_is_refused_in_one_line_and_leaves_nothing(
     database: db.Database, changed: dict[str, Any], words: str
@@ -424,13 +441,129 @@ def test_a_deleted_answer_is_said_to_be_deleted(database: db.Database) -> None:
     assert comparisons.summary("d").failed == 1
 
 
+def test_a_deleted_answer_is_asked_for_again_when_wanted(database: db.Database) -> None:
+    comparisons.run(spec("d"))
+    sessions.delete(cells("d")[0].session or "")
+    assert comparisons.run("d").batch.job.calls == 2
+    assert comparisons.run("d", retry=True).batch.job.calls == 3
+    assert [cell.content for cell in cells("d")] == ["x", "x"]
+
+
+def test_what_was_never_asked_is_waiting(database: db.Database) -> None:
+    comparisons.plan(spec("w"))
+    assert [(cell.status, cell.error) for cell in cells("w")] == [("waiting", None)] * 2
+
+
+def test_a_metric_of_which_a_part_was_not_run_has_no_score(database: db.Database) -> None:
+    checks = [
+        {"type": "contains", "value": "x", "metric": "m"},
+        {"type": "python", "value": "os:getcwd", "metric": "m"},
+    ]
+    comparisons.run(spec("p", cases=[{"q": f"x{n}"} for n in range(8)], scorers=checks))
+    found = comparisons.summary("p")
+    one = next(metric for metric in found.sides[0].metrics if metric.metric == "m")
+    assert (one.n, one.mean, one.not_run) == (0, None, 8)
+    assert [verdict.n for verdict in found.verdicts] == [0, 0]
+    assert not gates.check(found, ["m<0.1"])[0].holds
+
+
+@pytest.mark.parametrize("expected", [[], "", " ", ["", " "], None])
+def test_an_empty_expectation_is_not_run(database: db.Database, expected: Any) -> None:
+    case = {"q": "x"} | ({} if expected is None else {"expected": expected})
+    checks = [
+        {"type": kind, "value": "{{ expected }}"} for kind in ("contains", "icontains-all", "contains-any", "equals")
+    ]
+    comparisons.run(
+        spec("e", cases=[case], scorers=[*checks, {"type": "contains-any", "value": ["zz", "{{ expected }}"]}])
+    )
+    results = cells("e")[0].results
+    assert [one.outcome for one in results[:4]] == ["not_run"] * 4 and results[4].passed is not True
+
+
+def test_several_expected_values_are_right_each(database: db.Database) -> None:
+    checks = [f"{kind}: {{{{ expected }}}}" for kind in ("equals", "contains", "icontains", "starts-with")]
+    comparisons.run(
+        spec("l", ["echo/a"], cases=[{"vars": {"q": "Paris"}}, {"vars": {"q": "Rome"}}], scorers=["contains: a"])
+    )
+    asked = [{"input": "Paris", "ideal": ["Lutetia", "Paris"]}, {"input": "Rome", "ideal": ["Lutetia", "Paris"]}]
+    comparisons.run({"name": "s", "models": ["echo/a"], "cases": asked, "scorers": checks})
+    assert [[one.passed for one in cell.results] for cell in cells("s")] == [[True] * 4, [False] * 4]
+
+
+def test_the_order_of_equal_cases_does_not_matter(database: db.Database) -> None:
+    one, two = {"q": "x", "expected": "1"}, {"q": "x", "expected": "2"}
+    comparisons.run(spec("o", cases=[one, two], scorers=["equals: {{ expected }}"]))
+    report = comparisons.run(spec("o", cases=[two, one], scorers=["equals: {{ expected }}"]))
+    assert (report.batch.job.calls, len(cells("o"))) == (4, 4)
+
+
+def test_uneven_repeats_are_one_series(database: db.Database, script: Script) -> None:
+    comparisons.run(spec("u", ["echo/a"], cases=[{"q": "x"}, {"q": "y"}], repeats=2, scorers=["contains: x"]))
+    sessions.delete(cells("u")[1].session or "")
+    side = comparisons.summary("u").sides[0].metrics[0]
+    assert (side.pass_at, side.pass_all) == ({1: 0, 2: 0}, {1: 0, 2: 0})  # of y alone, of which both are known
+
+
+def test_repeats_that_failed_are_said(database: db.Database) -> None:
+    comparisons.run(spec("r", cases=[{"q": f"x{n}"} for n in range(7)], repeats=2, scorers=["contains: x"]))
+    sessions.delete(cells("r")[0].session or "")
+    (one,) = comparisons.summary("r").verdicts
+    assert (one.n, one.missing, one.partial) == (7, 0, 1) and "; 1 with fewer repeats)" in one.sentence
+
+
+# What a definition may reach
+
+
+def test_files_of_scorers_are_beside_the_definition_and_data_opens_none(database: db.Database, tmp_path: Path) -> None:
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    (folder / "want.txt").write_text("x\n")
+    (folder / "mine.py").write_text("def good(output, context):\n    return output == 'x'\n")
+    (tmp_path / "secret.txt").write_text("secret")
+    text = "name: f\nmodels: [echo/a]\nprompt: '{{ q }}'\ncases: [{q: x}]\nscorers:\n"
+    (folder / "s.yaml").write_text(
+        text + "  - {type: equals, value: file://want.txt}\n  - {type: python, value: file://mine.py:good}\n"
+    )
+    comparisons.run(folder / "s.yaml", python=True)
+    assert [one.passed for one in cells("f")[0].results] == [True, True]
+    for changed in (
+        "  - {type: equals, value: file://../secret.txt}\n",
+        "  - equals: x\nprompt: file://../secret.txt\n",
+    ):
+        (folder / "o.yaml").write_text((text + changed).replace("prompt: '{{ q }}'\n", "", changed.count("prompt")))
+        with pytest.raises(InvalidInput, match="lies outside"):
+            comparisons.run(folder / "o.yaml")
+    (folder / "data.jsonl").write_text(
+        '{"vars": {"q": "file://../secret.txt"}, "assert": [{"type": "equals", "value": "file://want.txt"}]}\n'
+    )
+    comparisons.run({"name": "d", "models": ["echo/a"], "prompt": "{{ q }}", "cases": str(folder / "data.jsonl")})
+    assert [cell.content for cell in cells("d")] == ["file://../secret.txt"]
+
+
+def test_no_case_says_which_python_runs(database: db.Database) -> None:
+    comparisons.run(
+        spec("p", cases=[{"q": "x", "expected": "builtins:exec"}], scorers=["python: {{ expected }}"]), python=True
+    )
+    assert [one.outcome for cell in cells("p") for one in cell.results] == ["not_run", "not_run"]
+
+
+def test_a_scorer_that_leaves_or_prints_or_never_ends_costs_no_other(
+    database: db.Database, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    (tmp_path / "odd.py").write_text(
+        "import sys\ndef leave(output, context):\n    sys.exit(0)\ndef huge(output, context):\n    return 1e308\n"
+        "def talk(output, context):\n    print('noise')\n    return True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    checks = ["python: odd:leave", "python: odd:huge", "python: odd:talk", {"type": "regex", "value": "^(a|aa)+$"}]
+    comparisons.run(spec("o", ["echo/a"], cases=[{"q": "a" * 60 + "!"}], scorers=checks), python=True)
+    found = [(one.outcome, (one.reason or "")[:40]) for one in cells("o")[0].results]
+    assert [outcome for outcome, _ in found] == ["error", "error", "scored", "error"]
+    assert "SystemExit" in found[0][1] and capsys.readouterr().out == ""
+    assert cells("o")[0].results[3].reason == "the regular expression takes more than 2 s"
+
+
 # Verdicts
-
-
-def judge_script(script: Script, winner: Callable[[str], str]) -> str:
-    path = Path(script("judge", {}).removeprefix("scripted/"))
-    path.write_text(json.dumps([{"match": "", "content": winner("")}]))
-    return f"scripted/{path}"
 
 
 def test_scores_between_0_and_1_are_compared_by_changing_signs(database: db.Database, script: Script) -> None:
@@ -526,6 +659,53 @@ def test_a_rubric_is_asked_once_for_each_answer_and_read_again(database: db.Data
     assert (again.asked, again.scored, batches.status("judge/r").calls) == (0, 4, calls)
 
 
+def test_judges_are_asked_within_the_budget_and_again_when_they_failed(database: db.Database, tmp_path: Path) -> None:
+    path = tmp_path / "judge.json"
+    path.write_text(json.dumps([{"match": "", "error": {"kind": "bad_request", "status": 400}}]))
+    value = spec(
+        "b", scorers=["llm-rubric: is short"], judge=f"scripted/{path}", cases=[{"q": str(n)} for n in range(4)]
+    )
+    first = comparisons.run(value, limits={"budget_requests": 10})
+    assert first.status == "paused" and first.scored is not None and first.scored.judging is not None
+    assert (first.batch.job.calls, first.scored.judging.job.calls) == (8, 2)
+    path.write_text(json.dumps([{"match": "", "content": '{"score": 1, "pass": true}'}]))
+    second = comparisons.run("b", limits={"budget_requests": 0}, retry=True)
+    assert second.status == "done" and [cell.passed for cell in cells("b")] == [True] * 8
+    assert batches.status("judge/b").calls == 2 + 4
+    spent = comparisons.run({**value, "name": "s"}, limits={"budget_requests": 8})
+    assert spent.status == "paused" and spent.scored is not None and spent.scored.judging is not None
+    assert (spent.scored.judging.reason, spent.scored.judging.job.calls) == (
+        "the budget has nothing left for judges",
+        0,
+    )
+
+
+def test_a_name_with_a_slash_has_a_judge_of_its_own(database: db.Database, tmp_path: Path) -> None:
+    path = tmp_path / "judge.json"
+    path.write_text(json.dumps([{"match": "", "content": '{"score": 1}'}]))
+    for name in ("x", "x/judge"):
+        comparisons.run(spec(name, scorers=["llm-rubric: good"], judge=f"scripted/{path}"))
+    assert comparisons.delete("x/judge") == 2 and comparisons.delete("x") == 2 and batches.count() == 0
+
+
+def test_votes_of_a_judge_stay_where_new_ones_cannot_be_read(
+    database: db.Database, script: Script, tmp_path: Path
+) -> None:
+    comparisons.run(spec("j", ["echo/a", script("b", {"x": "other"})]))
+    path = tmp_path / "judge.json"
+    path.write_text(json.dumps([{"match": "", "content": '{"winner": "first"}'}]))
+    comparisons.judge("j", model=f"scripted/{path}")
+    kept = [(vote.winner, vote.first) for vote in comparisons.votes(comparisons.get("j"))]
+    path.write_text(json.dumps([{"match": "", "content": "no idea"}]))
+    done = comparisons.judge("j", model=f"scripted/{path}", criteria="Shorter is better.")
+    assert (done.asked, done.unread) == (2, 2)
+    assert (
+        [(vote.winner, vote.first) for vote in comparisons.votes(comparisons.get("j"))]
+        == kept
+        == [("a", "a"), ("b", "b")]
+    )
+
+
 def test_people_vote_blind_in_random_order_undo_and_go_on(database: db.Database, script: Script) -> None:
     asked = [{"q": f"q{n}"} for n in range(9)]
     value = spec("v", ["echo/a", script("b", {f"q{n}": "same" if n else "q0" for n in range(9)})], cases=asked)
@@ -605,9 +785,8 @@ def test_gates(database: db.Database, script: Script) -> None:
     def holds(gate: str) -> bool:
         return gates.check(found, [gate])[0].holds
 
-    assert [holds(one) for one in ("contains<0.5", "contains < 0%", "worse", "worse:contains", "errors")] == [
-        False, True, False, False, True,
-    ]  # fmt: skip
+    asked_of = ("contains<0.5", "contains < 0%", "worse", "worse:contains", "errors", "pass<0.5", "pass<0")
+    assert [holds(one) for one in asked_of] == [False, True, False, False, True, False, True]
     same = spec("h", ["echo/echo"], cases=asked, scorers=["contains: q"])
     comparisons.run(same)
     worse = {**same, "name": "i", "variants": [{"name": "echo", "model": bad}]}
@@ -622,6 +801,15 @@ def test_gates(database: db.Database, script: Script) -> None:
         gates.check(found, ["contain<1"])
     comparisons.run(spec("none"))
     assert not gates.check(comparisons.summary("none"), ["worse"])[0].holds
+    comparisons.run(
+        spec("half", ["echo/a", "echo/b", "scripted/none.json"], scorers=["contains: x", "contains-any: x"])
+    )
+    first, second = gates.check(comparisons.summary("half"), ["worse", "errors"])
+    assert [reason.startswith("nothing is known of a difference of ") for reason in first.reasons] == [True]
+    assert second.reasons == ("1 of 3 answers failed",)
+    gates.check_known(comparisons.get("half"), ["pass<1", "contains<1", "worse:judge", "worse", "errors"])
+    with pytest.raises(InvalidInput, match='there is no metric "contain"'):
+        gates.check_known(comparisons.get("half"), ["contain<1"])
 
 
 # Lists, deletion
@@ -669,7 +857,7 @@ def test_a_pair_is_shown_in_its_order() -> None:
     assert [pair.winner(one) for one in ("first", "second", "tie", "both_bad")] == ["b", "a", "tie", "both_bad"]
 
 
-def test_every_file_of_cases_is_iterable_once(tmp_path: Path) -> None:
+def test_cases_may_come_one_after_the_other() -> None:
     def lazily() -> Iterator[Any]:
         yield {"q": "a"}
         yield "b"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import random
 from typing import Any
 
@@ -15,10 +14,11 @@ from hypothesis import strategies as st
 from llmsess import statistics as ours
 from llmsess.comparisons import verdicts
 from llmsess.errors import InvalidInput
+from tests.conftest import FUZZ
 
 D = [0.2, -0.1, 0.4, 0, 0.3, 0.5, -0.2, 0.1, 0.25, 0.35]
 CLOSE = 1e-6
-SIMULATIONS = 2_000 if os.environ.get("LLMSESS_FUZZ") else 200
+SIMULATIONS = 200 if FUZZ == 1 else 2_000
 scores = st.floats(-1, 1, allow_nan=False).map(lambda one: round(one, 3))
 
 
@@ -59,6 +59,11 @@ def test_clusters() -> None:
 def test_mcnemar(gained: int, lost: int, exact: float, mid: float) -> None:
     assert (ours.mcnemar(gained, lost), ours.mcnemar_mid_p(gained, lost)) == (near(exact), near(mid))
     assert ours.mcnemar(lost, gained) == ours.mcnemar(gained, lost)
+
+
+def test_mid_p_falls_with_the_difference() -> None:
+    assert [ours.mcnemar_mid_p(n, 6 - n) for n in (0, 3, 6)] == pytest.approx([1 / 64, 1, 1 / 64])
+    assert ours.mcnemar_mid_p(0, 0) == ours.mcnemar_mid_p(1, 1) == 1
 
 
 def test_mcnemar_for_many_pairs() -> None:
@@ -149,24 +154,29 @@ def test_tests_agree_with_scipy(values: list[float]) -> None:
         assert ours.wilcoxon(values) == pytest.approx((float(theirs.statistic), float(theirs.pvalue)), abs=1e-8)
 
 
-@given(st.integers(0, 60), st.integers(0, 60))
-def test_counts_agree_with_scipy_and_statsmodels(gained: int, lost: int) -> None:
-    scipy = pytest.importorskip("scipy.stats")
-    tables = pytest.importorskip("statsmodels.stats.contingency_tables")
-    proportion = pytest.importorskip("statsmodels.stats.proportion")
-    if gained + lost:
-        exact = tables.mcnemar([[5, gained], [lost, 5]], exact=True).pvalue
-        assert ours.mcnemar(gained, lost) == pytest.approx(float(exact), abs=1e-9)
-        assert ours.sign(gained, lost) == pytest.approx(float(scipy.binomtest(gained, gained + lost).pvalue), abs=1e-9)
+def test_statsmodels_agrees() -> None:
+    """One test for all of it: it takes seconds to import."""
+    numpy, api = pytest.importorskip("numpy"), pytest.importorskip("statsmodels.api")
+    from statsmodels.stats import contingency_tables, multitest, proportion
+
+    chance = random.Random(5)
+    for _ in range(100 * FUZZ):
+        gained, lost = chance.randrange(40), chance.randrange(1, 40)
+        exact = contingency_tables.mcnemar([[5, gained], [lost, 5]], exact=True).pvalue
+        assert ours.mcnemar(gained, lost) == ours.sign(gained, lost) == pytest.approx(float(exact), abs=1e-9)
         theirs = proportion.proportion_confint(gained, gained + lost, method="wilson")
         assert ours.wilson(gained, gained + lost) == pytest.approx(tuple(map(float, theirs)), abs=1e-9)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_adjusted_ps_agree_with_statsmodels(ps: list[float]) -> None:
-    multitest = pytest.importorskip("statsmodels.stats.multitest")
-    for name, adjusted in (("holm", ours.holm), ("fdr_bh", ours.benjamini_hochberg)):
-        assert adjusted(ps) == pytest.approx(list(map(float, multitest.multipletests(ps, method=name)[1])), abs=1e-12)
+        ps = [chance.random() ** 3 for _ in range(chance.randrange(1, 12))]
+        for name, adjusted in (("holm", ours.holm), ("fdr_bh", ours.benjamini_hochberg)):
+            found = list(map(float, multitest.multipletests(ps, method=name)[1]))
+            assert adjusted(ps) == pytest.approx(found, abs=1e-12)
+    values, clusters = [chance.random() for _ in range(60)], [chance.randrange(12) for _ in range(60)]
+    fitted = api.OLS(numpy.array(values), numpy.ones(60)).fit(
+        cov_type="cluster", cov_kwds={"groups": numpy.array(clusters), "use_correction": False}
+    )
+    count = len(set(clusters))
+    error = float(fitted.bse[0]) * math.sqrt(count / (count - 1))
+    assert ours.clustered_error(values, clusters) == pytest.approx(error)
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 7, 29, 200, 5_000])
@@ -179,19 +189,6 @@ def test_quantiles_agree_with_scipy(degrees: int) -> None:
         assert ours.binomial_cdf(count // 2 - 3, count) == pytest.approx(
             float(scipy.binom.cdf(count // 2 - 3, count, 0.5)), rel=1e-9
         )
-
-
-def test_clustered_errors_agree_with_statsmodels() -> None:
-    numpy, api = pytest.importorskip("numpy"), pytest.importorskip("statsmodels.api")
-    chance = random.Random(5)
-    values, clusters = [chance.random() for _ in range(60)], [chance.randrange(12) for _ in range(60)]
-    fitted = api.OLS(numpy.array(values), numpy.ones(60)).fit(
-        cov_type="cluster", cov_kwds={"groups": numpy.array(clusters), "use_correction": False}
-    )
-    count = len(set(clusters))
-    assert ours.clustered_error(values, clusters) == pytest.approx(
-        float(fitted.bse[0]) * math.sqrt(count / (count - 1))
-    )
 
 
 # Properties
@@ -346,6 +343,68 @@ def test_null_comparisons_of_several_variants_keep_their_level_together() -> Non
         ]
         alarms += any(one.verdict in ("better", "worse") for one in verdicts.adjusted(found))
     assert alarms / SIMULATIONS <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / SIMULATIONS)
+
+
+def clustered(chance: random.Random, groups: int) -> tuple[dict[str, tuple[float, float]], dict[str, int]]:
+    pairs, clusters = {}, {}
+    for group in range(groups):
+        shift = chance.gauss(0, 0.3)  # what the answers to one text have in common
+        for n in range(4):
+            pairs[f"{group}/{n}"] = (0.5, 0.5 + shift + chance.gauss(0, 0.05))
+            clusters[f"{group}/{n}"] = group
+    return pairs, clusters
+
+
+@pytest.mark.parametrize("groups", [2, 7, 20])
+def test_null_comparisons_of_clusters_keep_their_level(groups: int) -> None:
+    chance, alarms = random.Random(8), 0
+    for _ in range(SIMULATIONS):
+        pairs, clusters = clustered(chance, groups)
+        alarms += verdicts.compare("m", "a", "b", pairs, clusters=clusters).verdict in ("better", "worse")
+    assert alarms / SIMULATIONS <= (0 if groups == 2 else 0.05 + 3 * math.sqrt(0.05 * 0.95 / SIMULATIONS))
+
+
+def test_clusters_that_say_the_same_are_no_proof() -> None:
+    pairs = {str(n): (0.0, float(n % 4 == 0)) for n in range(8)}
+    found = verdicts.compare("m", "a", "b", pairs, clusters={str(n): n // 4 for n in range(8)})
+    assert (found.verdict, found.p, found.n) == ("not_enough", 0.5, 8)
+    assert "too few clusters to tell, at least 6" in found.sentence
+    one = verdicts.compare("m", "a", "b", pairs, clusters=dict.fromkeys(pairs, 1))
+    assert (one.verdict, one.p, one.low) == ("not_enough", None, None)
+
+
+def test_the_least_difference_is_detected_8_times_of_10() -> None:
+    chance = random.Random(9)
+    for count in (6, 8, 14, 40):
+        known = verdicts.compare("m", "a", "b", {str(n): (0.0, chance.gauss(0, 0.1)) for n in range(count)})
+        values = [known.detectable] if known.detectable else []
+        spread = ours.standard_deviation([1.0, 2.0])  # any: it scales
+        least = verdicts._detectable(spread, count, 1)
+        found = sum(
+            ours.permutation([chance.gauss(least, spread) for _ in range(count)], draws=500).p < 0.05
+            for _ in range(SIMULATIONS)
+        )
+        assert values and 0.7 <= found / SIMULATIONS <= 0.9, (count, found)
+
+
+def test_intervals_of_ratings_cover_the_truth_where_votes_on_one_case_are_alike() -> None:
+    chance, covered = random.Random(10), 0
+    for _ in range(SIMULATIONS):
+        games = [[(0, 1, float(chance.random() < 0.5))] for _ in range(20)]
+        found = ours.bradley_terry(ours.wins_of([game for group in games for game in group], 2), games)
+        repeated = [group * 10 for group in games]
+        alike = ours.bradley_terry(ours.wins_of([game for group in repeated for game in group], 2), repeated)
+        if found.connected and found.intervals[0] is not None and alike.intervals[0] is not None:
+            assert alike.intervals[0].high - alike.intervals[0].low == pytest.approx(
+                found.intervals[0].high - found.intervals[0].low
+            )
+            covered += found.intervals[0].low <= 1000 <= found.intervals[0].high
+    assert covered / SIMULATIONS >= 0.88
+    ties = [[(0, 1, 0.5)]] * 50
+    assert ours.bradley_terry(ours.wins_of([game for group in ties for game in group], 2), ties).intervals[0] == (
+        1000,
+        1000,
+    )
 
 
 def test_null_votes_keep_their_level() -> None:

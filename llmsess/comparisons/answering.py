@@ -334,7 +334,7 @@ def _with_missing(
     for cell in cells:
         if cell.variant in names and cell.case not in both:
             why[cell.case].add(outcome_of(cell, metric))
-        elif cell.variant in names and score_of(cell, metric) is None:
+        elif cell.variant in names and (cell.status != ANSWERED or score_of(cell, metric) is None):
             partial.add(cell.case)
     errors = sum("error" in reasons for reasons in why.values())
     not_run = sum("not_run" in reasons and "error" not in reasons for reasons in why.values())

@@ -230,29 +230,36 @@ def put(
     if not rows:
         return 0, None
     listed = [{"custom_id": key, "model": model, "prompt": prompt} for key, (model, prompt) in rows.items()]
-    limits = _limits_left(group)
-    job, new = grown(JUDGE_JOB.format(group.name), lambda: listed, **{k: v for k, v in limits.items() if v != 0})
+    limits, spent = _limits_left(group)
+    job, new = grown(JUDGE_JOB.format(group.name), lambda: listed, **limits)
     update_row(ComparisonGroup, group.id, judge_job_id=job.id)
-    if 0 in (limits.get("budget_usd"), limits.get("budget_tokens"), limits.get("budget_requests")):
+    if spent:
         state = batches.status_of(job)
         return new, batches.RunReport("paused", state, 0, "the budget has nothing left for judges")
     open_ = job.total_items - sum(getattr(job, state) for state in ("done", "failed", "cancelled", "skipped"))
     return new, batches.run(job, on_item, **callbacks) if open_ else None
 
 
-def _limits_left(group: ComparisonGroup) -> dict[str, Any]:
-    """Return the limits of a comparison's batch as those of its judge's: what is left of its budgets is for both."""
+def _limits_left(group: ComparisonGroup) -> tuple[dict[str, Any], bool]:
+    """Return the limits of a comparison's batch as those of its judge's, and whether a budget has nothing left.
+
+    What its answers have left of a budget is for the judges; 0 takes a limit away, as it does of any batch.
+    """
     asks = job_named(JOB.format(group.name))
     if asks is None:
-        return {}
-    found: dict[str, Any] = {name: getattr(asks, name) for name in ("concurrency", "rpm", "tpm", "retries")}
-    found |= {"allow_unpriced": asks.allow_unpriced}
-    for budget, spent in (("budget_tokens", "spent_tokens"), ("budget_requests", "calls")):
-        if getattr(asks, budget) is not None:
-            found[budget] = max(0, getattr(asks, budget) - getattr(asks, spent))
-    if asks.budget is not None:
-        found["budget_usd"] = Decimal(max(0, asks.budget - asks.spent_cost)) / NANO
-    return found
+        return {}, False
+    found: dict[str, Any] = {name: getattr(asks, name) or 0 for name in ("rpm", "tpm")}
+    found |= {name: getattr(asks, name) for name in ("concurrency", "retries", "allow_unpriced")}
+    left = {
+        name: None if cap is None else cap - spent
+        for name, cap, spent in (
+            ("budget_usd", asks.budget, asks.spent_cost), ("budget_tokens", asks.budget_tokens, asks.spent_tokens),
+            ("budget_requests", asks.budget_requests, asks.calls),
+        )
+    }  # fmt: skip
+    for name, rest in left.items():
+        found[name] = max(rest or 0, 0) if name != "budget_usd" else Decimal(max(rest or 0, 0)) / NANO
+    return found, any(rest is not None and rest <= 0 for rest in left.values())
 
 
 def question_key(model: str, prompt: str) -> str:

@@ -94,7 +94,8 @@ def permutation(
     total = math.fsum(value for value, _ in units)
     tolerance = 1e-12 * math.fsum(map(abs, differences))  # sums of the same numbers in another order
     sums, means = [], []
-    for part, size in _all_subsets(units) if exact else _some_subsets(units, seed, draws):
+    alone = clusters is None
+    for part, size in _all_subsets(units) if exact else _some_subsets(units, seed, draws, alone=alone):
         sums.append(abs(total - 2 * part) >= abs(total) - tolerance)
         if size:
             means.append(part / size)
@@ -126,8 +127,10 @@ def _all_subsets(units: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
     return found
 
 
-def _some_subsets(units: Sequence[tuple[float, int]], seed: int, draws: int) -> list[tuple[float, int]]:
-    """Return the sum and the size of subsets that are drawn: each unit is in one of two."""
+def _some_subsets(
+    units: Sequence[tuple[float, int]], seed: int, draws: int, *, alone: bool
+) -> list[tuple[float, int]]:  # fmt: skip
+    """Return the sum and the size of subsets that are drawn: each unit is in one of two, and `alone` of size 1."""
     chance = random.Random(seed)
     chunks = [_all_subsets(units[i : i + _CHUNK]) for i in range(0, len(units), _CHUNK)]
     sums, sizes = ([[pair[at] for pair in chunk] for chunk in chunks] for at in (0, 1))
@@ -137,7 +140,8 @@ def _some_subsets(units: Sequence[tuple[float, int]], seed: int, draws: int) -> 
         chosen = bytearray(chance.randbytes(len(chunks)))
         chosen[-1] &= rest
         part = sum([table[byte] for table, byte in zip(sums, chosen, strict=True)])
-        found.append((part, int(sum([table[byte] for table, byte in zip(sizes, chosen, strict=True)]))))
+        size = sum([table[byte] for table, byte in zip(sizes, chosen, strict=True)]) if not alone else 0
+        found.append((part, int(size) if not alone else int.from_bytes(chosen).bit_count()))
     return found
 
 
