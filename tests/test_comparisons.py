@@ -111,11 +111,24 @@ def test_a_refused_definition_changes_nothing(database: db.Database) -> None:
     assert comparisons.run("c").batch.job.calls == 2 and len(cells()) == 2
 
 
-def test_what_a_variant_asks_cannot_change_under_its_name(database: db.Database) -> None:
+def test_a_changed_prompt_is_asked_and_the_former_answers_come_back_with_it(database: db.Database) -> None:
+    first = spec(scorers=["starts-with: Please"])
+    comparisons.run(first)
+    pair = comparisons.Pair(comparisons.cases_of(comparisons.get("c"))[0], cells()[0], cells()[1])
+    comparisons.cast(comparisons.get("c"), pair, "a", "ann")
+    changed = comparisons.run(first | {"prompt": "Please: {{ q }}"})
+    assert (changed.batch.job.calls, [cell.content for cell in cells()]) == (4, ["Please: x"] * 2)
+    assert [cell.passed for cell in cells()] == [True, True] and comparisons.votes(changed.group) == []
+    back = comparisons.run(first)
+    assert (back.batch.job.calls, [cell.content for cell in cells()]) == (4, ["x", "x"])
+    assert [cell.passed for cell in cells()] == [False, False] and len(comparisons.votes(back.group)) == 1
+
+
+def test_the_order_of_variants_is_that_of_the_definition(database: db.Database) -> None:
     comparisons.run(spec())
-    with pytest.raises(Conflict, match='the variant "a" of "c" was another one'):
-        comparisons.run(spec(prompt="Please: {{ q }}"))
-    assert comparisons.get("c").status == "done" and len(cells()) == 2
+    comparisons.run(spec(models=["echo/c", "echo/b", "echo/a"]))
+    found = comparisons.summary("c")
+    assert ([side.variant.name for side in found.sides], found.baseline) == (["c", "b", "a"], "c")
 
 
 def test_a_corrected_expectation_needs_no_new_answer(database: db.Database) -> None:

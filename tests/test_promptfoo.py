@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmsess import catalog, comparisons, db
-from llmsess.comparisons import planning, specs
+from llmsess.comparisons import prompting, specs
 from llmsess.comparisons.promptfoo_variants import model_of
 from llmsess.comparisons.specs import Spec
 from llmsess.errors import InvalidInput
@@ -361,7 +361,7 @@ def test_prompts_are_filled_as_nunjucks_fills_them(
         json.dumps({"prompts": [prompt], "providers": ["echo"], "tests": [{"vars": variables}]})
     )
     spec = specs.read(tmp_path / "c.json")
-    assert planning.row_of(spec.variants[0], spec.cases[0], 0, lenient=True)["prompt"] == expected
+    assert prompting.row_of(spec.variants[0], spec.cases[0], 0, lenient=True)["prompt"] == expected
 
 
 def test_an_address_is_no_prompt(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_an_address_is_no_prompt(tmp_path: Path) -> None:
     )
     for variant in spec.variants:
         with pytest.raises(InvalidInput, match="makes no text"):
-            planning.row_of(variant, spec.cases[0], 0, lenient=True)
+            prompting.row_of(variant, spec.cases[0], 0, lenient=True)
 
 
 def test_options_and_keys_of_tests_are_honoured_or_noted(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from llmsess import batches, listing
 from llmsess import scorers as registry
-from llmsess.comparisons import planning
+from llmsess.comparisons import scheduling
 from llmsess.comparisons.answering import Summary, summary
 from llmsess.comparisons.gates import Gate, check
 from llmsess.comparisons.judging import Judged, Pair, cast, pairs, to_vote, undo, votes
@@ -68,7 +68,7 @@ def delete(comparison: str | ComparisonGroup) -> int:
     """
     group = get(comparison)
     with database.atomic():
-        jobs = [batches.get(f'"{name}"') for name in planning.job_names(group)]
+        jobs = [batches.get(f'"{name}"') for name in scheduling.job_names(group)]
         for job in jobs:
             if batches.status(job).counts["sent"] + batches.status(job).counts["claimed"]:
                 raise Conflict(f'the comparison "{group.name}" is running', hint=f"llmsess batch cancel {job.name}")

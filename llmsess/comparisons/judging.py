@@ -167,9 +167,13 @@ def cast(
     )  # fmt: skip
 
 
-_VOTED = """
-    SELECT case_key, repeat, variant_a, variant_b FROM comparison_votes
-    WHERE group_id = ? AND voter = ? AND voter_kind = 'human'
+_CURRENT = """(v.session_{0}_id IS NULL OR EXISTS (
+    SELECT 1 FROM comparison_sessions c WHERE c.group_id = v.group_id AND c.session_id = v.session_{0}_id
+))"""  # a vote is on answers that still are those of their cells
+_OF_NOW = f"{_CURRENT.format('a')} AND {_CURRENT.format('b')}"
+_VOTED = f"""
+    SELECT case_key, repeat, variant_a, variant_b FROM comparison_votes v
+    WHERE group_id = ? AND voter = ? AND voter_kind = 'human' AND {_OF_NOW}
 """
 
 
@@ -216,13 +220,13 @@ class Vote:
     swapped: int | None
 
 
-_VOTES = """
+_VOTES = f"""
     SELECT v.case_key, v.repeat, coalesce(v.variant_a, a.variant), coalesce(v.variant_b, b.variant), v.shown_first,
         v.winner, v.voter, v.voter_kind, v.id, v.swapped_pair_id
     FROM comparison_votes v
     LEFT JOIN comparison_sessions a ON a.session_id = v.session_a_id AND a.group_id = v.group_id
     LEFT JOIN comparison_sessions b ON b.session_id = v.session_b_id AND b.group_id = v.group_id
-    WHERE v.group_id = ? ORDER BY v.id
+    WHERE v.group_id = ? AND {_OF_NOW} ORDER BY v.id
 """
 
 

@@ -1,55 +1,49 @@
 """A definition is entered: variants, cases and cells, then the items of the batch that asks. Nothing is sent.
 
-The tables hold all that is needed to run, score and show; entering the same definition again changes nothing, a grown
-one adds what is new. What a variant asks of a case cannot change under its name: its answers would no longer be its.
+The tables hold all that is needed to run, score and show. What counts is what the definition says: the same one again
+changes nothing, a changed one asks what is new and lets go of the cells that it has no more. Nothing is entered of one
+that is refused.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from peewee import IntegrityError
 
-from llmsess import batches, crashpoints, routing, sandbox
-from llmsess.batches import Row
-from llmsess.batches.forming import REPEAT
+from llmsess import crashpoints, routing
 from llmsess.batches.planning import limits as checked_limits
-from llmsess.comparisons import viewing
-from llmsess.comparisons.cases import PREFIX, SUFFIX, Case, default_prompt
+from llmsess.comparisons import scheduling
+from llmsess.comparisons.cases import Case
+from llmsess.comparisons.prompting import row_of
 from llmsess.comparisons.specs import Spec, Variant
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput
 from llmsess.models import (
-    BatchJob,
     ComparisonGroup,
-    ComparisonVariant,
     dump_json,
     now,
 )
 from llmsess.rows import insert_row, update_row
-from llmsess.texts import one_line
 
-JOB = "compare/{}"  # the name of the batch of a comparison
-DEFAULTS = {"on_unknown": "resend"}
 PROBLEMS_SHOWN = 5
 
 
 def enter(spec: Spec, *, project: str | None = None) -> ComparisonGroup:
     """Enter a definition, with its batch, and return the comparison; raises Conflict, InvalidInput, NotFound.
 
-    One of the same name grows by what is new.
+    One of the same name is then what its definition says now: answers to what it has no more are kept with the batch.
     """
     _check(spec)
     with database.atomic():
         group = _group(spec)
         _drop(group, spec)
-        _enter_variants(group, spec)
+        for position, variant in enumerate(spec.variants):
+            enter_variant(group, variant, position)
         _enter_cases(group, spec)
         _enter_cells(group)
     crashpoints.reach("comparison.entered")
-    return schedule(group, spec.limits, project=project)
+    return scheduling.schedule(group, spec.limits, project=project)
 
 
 # Checks, before anything is entered
@@ -58,7 +52,7 @@ def enter(spec: Spec, *, project: str | None = None) -> ComparisonGroup:
 def _check(spec: Spec) -> None:
     """Raise InvalidInput where a model cannot be called or a prompt cannot be made, for all at once."""
     checked_limits(spec.limits)
-    _check_priced([variant.model for variant in spec.variants], spec.limits)
+    scheduling.check_priced([variant.model for variant in spec.variants], spec.limits)
     for model in {variant.model for variant in spec.variants if variant.model}:
         routing.callable_model(model)
     if spec.judge is not None:
@@ -75,78 +69,6 @@ def _check(spec: Spec) -> None:
         more = f"; and {bad - PROBLEMS_SHOWN:,} more" if bad > PROBLEMS_SHOWN else ""
         count = f"{bad:,} of {len(spec.cases) * len(spec.variants):,} prompts cannot be made"
         raise InvalidInput(f"{count}: {'; '.join(dict.fromkeys(problems))}{more}")
-
-
-# Prompts
-
-
-def row_of(variant: Variant, case: Case, repeat: int, *, lenient: bool = False) -> dict[str, Any]:
-    """Return what a variant asks of a case as a row of a batch; raises InvalidInput."""
-    asked = variant.prompt if variant.prompt is not None else default_prompt(case)
-    if asked is None:
-        have = ", ".join(case.variables) or "no variables"
-        hint = "prompt: ... makes one of its variables"
-        raise InvalidInput(f"there is no prompt: the case has {have}", hint=hint)
-    values = resolved(case.variables) if lenient else dict(case.variables)
-    said = _filled(asked, values, lenient) if variant.prompt is not None else asked
-    before, after = (_text(str(values.get(name, "")), values, lenient) for name in (PREFIX, SUFFIX))
-    row: dict[str, Any] = {"custom_id": key_of(variant.name, case.key, repeat), "model": variant.model}
-    if is_messages(said):
-        row["messages"] = said
-    else:
-        row["prompt"] = before + (said if isinstance(said, str) else dump_json(said)) + after
-        if not row["prompt"].strip():
-            raise InvalidInput("its prompt is empty")
-    if variant.system:
-        row["system"] = _text(variant.system, values, lenient)
-    if variant.parameters:
-        row["parameters"] = dict(variant.parameters)
-    if repeat:
-        row[REPEAT] = repeat
-    return row
-
-
-def is_messages(said: Any) -> bool:
-    """Return whether a prompt is a conversation, rather than a text or JSON that is sent as one."""
-    return isinstance(said, list) and bool(said) and all(isinstance(one, Mapping) and "role" in one for one in said)
-
-
-def resolved(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return variables whose own templates are filled with the others, as promptfoo has it; what cannot be, stays."""
-    found = dict(variables)
-    for name, value in variables.items():
-        if isinstance(value, str) and sandbox.is_jinja(value):
-            with contextlib.suppress(InvalidInput):
-                found[name] = sandbox.render(value, found, nunjucks=True)
-    return found
-
-
-def key_of(variant: str, case_key: str, repeat: int) -> str:
-    """Return the key of a cell's item."""
-    return f"{case_key}/{repeat}/{variant}"
-
-
-def _filled(value: Any, values: Mapping[str, Any], lenient: bool) -> Any:
-    if isinstance(value, str):
-        return _text(value, values, lenient)
-    if isinstance(value, list):
-        return [_filled(item, values, lenient) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _filled(item, values, lenient) for key, item in value.items()}
-    return value
-
-
-def _text(text: str, values: Mapping[str, Any], lenient: bool) -> str:
-    """Return a template filled; where lenient, what is missing is empty."""
-    if not sandbox.is_jinja(text):
-        return text
-    if lenient:
-        return sandbox.render(text, values, nunjucks=True)
-    missing = sandbox.names(text) - values.keys()
-    if missing:
-        have = ", ".join(name for name in values if not name.startswith("_")) or "none"
-        raise InvalidInput(f"the prompt needs {', '.join(sorted(missing))}, the case has {have}")
-    return sandbox.render(text, values)
 
 
 # Entering
@@ -180,23 +102,20 @@ def _by_id(group_id: int) -> ComparisonGroup:
     return found
 
 
-def _enter_variants(group: ComparisonGroup, spec: Spec) -> None:
-    known = {variant.name: variant for variant in viewing.variants_of(group)}
-    for variant in spec.variants:
-        if variant.name not in known:
-            enter_variant(group, variant, len(known))
-            known[variant.name] = variant
-        elif known[variant.name] != variant:
-            hint = "give the variant, or the comparison, another name"
-            raise Conflict(f'the variant "{variant.name}" of "{group.name}" was another one', hint=hint)
+_VARIANT = """
+    INSERT INTO comparison_variants (group_id, position, name, model, prompt, system_prompt, parameters)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (group_id, name) DO UPDATE SET position = excluded.position, model = excluded.model,
+    prompt = excluded.prompt, system_prompt = excluded.system_prompt, parameters = excluded.parameters
+"""
 
 
 def enter_variant(group: ComparisonGroup, variant: Variant, position: int) -> None:
-    """Enter a variant."""
-    insert_row(
-        ComparisonVariant, group_id=group.id, position=position, name=variant.name, model=variant.model,
-        prompt=variant.prompt, system_prompt=variant.system, parameters=dict(variant.parameters) or None,
-    )  # fmt: skip
+    """Enter a variant, or what it is now."""
+    prompt = None if variant.prompt is None else dump_json(variant.prompt)
+    parameters = dump_json(dict(variant.parameters)) if variant.parameters else None
+    values = (group.id, position, variant.name, variant.model, prompt, variant.system, parameters)
+    database.execute_sql(_VARIANT, values)
 
 
 _DROP = (
@@ -281,103 +200,3 @@ _CELLS = """
 
 def _enter_cells(group: ComparisonGroup) -> None:
     database.execute_sql(_CELLS, (group.id, dump_json(list(range(group.repeats)))))
-
-
-# The batch
-
-
-_LINK = """
-    UPDATE comparison_sessions SET item_id = i.id FROM batch_items i
-    WHERE comparison_sessions.group_id = ? AND comparison_sessions.item_id IS NULL AND i.job_id = ?
-    AND i.item_key = comparison_sessions.case_key || '/' || comparison_sessions.repeat || '/' ||
-        comparison_sessions.variant
-"""
-
-
-_WITHDRAW = """
-    UPDATE batch_items SET status = 'cancelled', error_kind = 'withdrawn'
-    WHERE job_id = ? AND status = 'todo' AND NOT EXISTS (
-        SELECT 1 FROM comparison_sessions s WHERE s.group_id = ? AND s.item_id = batch_items.id
-    )
-"""  # what the definition asks no more
-_WANT_AGAIN = """
-    UPDATE batch_items SET status = 'todo', error_kind = NULL
-    WHERE job_id = ? AND status = 'cancelled' AND error_kind = 'withdrawn' AND EXISTS (
-        SELECT 1 FROM comparison_sessions s WHERE s.group_id = ? AND s.item_id = batch_items.id
-    )
-"""
-
-
-def schedule(
-    group: ComparisonGroup, limits: Mapping[str, Any] | None = None, *, project: str | None = None
-) -> ComparisonGroup:  # fmt: skip
-    """Make the batch of a comparison, or add to it what is new, and return the comparison."""
-    given = {name: value for name, value in (limits or {}).items() if value is not None}
-    _check_priced([variant.model for variant in viewing.variants_of(group)], given)
-    try:
-        job, _ = grown(JOB.format(group.name), lambda: _rows(group), project=project, **given)
-    except Conflict as error:
-        hint = "give the comparison another name"
-        raise Conflict(f'"{group.name}" asked something else before: {error.message}', hint=hint) from error
-    crashpoints.reach("comparison.scheduled")
-    with database.atomic():
-        update_row(ComparisonGroup, group.id, batch_job_id=job.id)
-        database.execute_sql(_LINK, (group.id, job.id))
-        for statement in (_WITHDRAW, _WANT_AGAIN):
-            database.execute_sql(statement, (job.id, group.id))
-    return _by_id(group.id)
-
-
-def grown(
-    name: str, rows: Callable[[], Iterable[Any]], *, project: str | None = None, **limits: Any
-) -> tuple[BatchJob, int]:  # fmt: skip
-    """Return the batch of that name with an item for each row, made or added to, and how many items are new.
-
-    Another process may be making it. Raises Conflict where a known item asks something else now.
-    """
-    job = job_named(name)
-    if job is None:
-        try:
-            job = batches.create(name, rows(), project=project, session_type="comparison", **DEFAULTS | limits)
-            return job, job.total_items
-        except Conflict:
-            job = job_named(name)
-            if job is None:
-                raise
-    added = batches.add(batches.edit(job, **limits), rows())
-    return batches.get(job.uuid), added.new
-
-
-def job_named(name: str) -> BatchJob | None:
-    """Return the batch of exactly that name, None where there is none."""
-    found: BatchJob | None = BatchJob.get_or_none(BatchJob.name == name)
-    return found
-
-
-def _check_priced(models: Iterable[str | None], limits: Mapping[str, Any]) -> None:
-    """Raise InvalidInput where a budget in USD cannot hold, as nothing is known of a model's price."""
-    if not checked_limits(limits).get("budget") or limits.get("allow_unpriced"):
-        return
-    for model in dict.fromkeys(models):
-        if model is not None:
-            batches.check_priced(routing.callable_model(model))
-
-
-def _rows(group: ComparisonGroup) -> Iterator[Row]:
-    """Yield a row for each cell that is asked for, in the order of the cells."""
-    compared = [variant for variant in viewing.variants_of(group) if variant.model is not None]
-    number = 0
-    for case in viewing.cases_of(group):
-        for repeat in range(group.repeats):
-            for variant in compared:
-                number += 1
-                try:
-                    yield Row(number, row_of(variant, case, repeat, lenient=group.lenient))
-                except InvalidInput as error:
-                    yield Row(number, None, one_line(error.message, 300))
-
-
-def job_names(group: ComparisonGroup) -> list[str]:
-    """Return the names of the batches that a comparison has: that which asks, and that which asks judges."""
-    ids = [one for one in (group.batch_job_id, group.judge_job_id) if one is not None]
-    return [row.name for row in BatchJob.select().where(BatchJob.id << ids)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmsess import batches, crashpoints
 from llmsess.batches import Status
-from llmsess.comparisons import planning, scoring, specs, viewing
+from llmsess.comparisons import planning, scheduling, scoring, specs, viewing
 from llmsess.comparisons.scoring import OnItem, Scored
 from llmsess.db import database
 from llmsess.models import BatchJob, ComparisonGroup
@@ -59,7 +59,7 @@ def plan(source: Source, *, project: str | None = None, limits: Mapping[str, Any
     if stored:
         assert isinstance(source, (str, ComparisonGroup))
         group = viewing.get(source)
-        return planning.schedule(group, given) if _asks(group) else group
+        return scheduling.schedule(group, given) if _asks(group) else group
     assert not isinstance(source, ComparisonGroup)
     spec = specs.read(source, **changed)
     merged = {**spec.limits, **given}

@@ -14,9 +14,9 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from llmsess import batches, crashpoints, scorers
-from llmsess.comparisons import planning, viewing
+from llmsess.comparisons import prompting, viewing
 from llmsess.comparisons.cases import Case
-from llmsess.comparisons.planning import JOB, grown, job_named
+from llmsess.comparisons.scheduling import JOB, grown, job_named
 from llmsess.comparisons.viewing import ANSWERED, Cell
 from llmsess.db import database
 from llmsess.models import NANO, ComparisonGroup, now, time_text
@@ -97,7 +97,7 @@ def _answers(group: ComparisonGroup) -> Iterator[tuple[Cell, Case, list[Assertio
     for cell in viewing.stream_cells(group, results=False):
         if cell.status == ANSWERED:
             case = known[cell.case]
-            values = planning.resolved(case.variables) if group.lenient else case.variables
+            values = prompting.resolved(case.variables) if group.lenient else case.variables
             answer = viewing.answer_of(cell, values, nunjucks=group.lenient)
             yield cell, case, [*shared, *case.assertions], answer
 
