@@ -196,6 +196,7 @@ def score(
     summary = comparisons.summary(reference)
     compareviews.show(summary, chosen)
     compareviews.tell_scored(done)
+    compareviews.check_judging(done.judging)
     compareviews.hold(summary, gates)
 
 

@@ -315,8 +315,6 @@ def tell_scored(scored: Scored) -> None:
         output.notice(
             f"Of {scored.scored + scored.errors + scored.not_run:,} assertions {' and '.join(filter(None, odd))}."
         )
-    if scored.judging is not None and scored.judging.error is not None:
-        output.notice(f"The judge: {scored.judging.error}", fg="yellow")
 
 
 def _check(report: RunReport, summary: Summary) -> None:
@@ -324,13 +322,25 @@ def _check(report: RunReport, summary: Summary) -> None:
         raise KeyboardInterrupt
     if report.batch.error is not None:
         raise report.batch.error
-    if report.scored is not None and report.scored.judging is not None and report.scored.judging.error is not None:
-        raise report.scored.judging.error
+    if report.scored is not None:
+        check_judging(report.scored.judging)
     name = report.group.name
     if report.batch.status == "paused":
         raise SomeFailed(f'the comparison "{name}" is paused: {report.batch.reason or "answers are left"}')
     if summary.failed:
         raise SomeFailed(f"{summary.failed:,} of {counted(summary.cells, 'answer')} failed")
+
+
+def check_judging(report: batches.RunReport | None) -> None:
+    """Raise what says that judges were not asked to the end."""
+    if report is None:
+        return
+    if report.status == "interrupted":
+        raise KeyboardInterrupt
+    if report.error is not None:
+        raise report.error
+    if report.status == "paused":
+        raise SomeFailed(f"the judge was not asked to the end: {report.reason or 'questions are left'}")
 
 
 def hold(summary: Summary, gates: Sequence[str]) -> None:
@@ -351,8 +361,7 @@ def check_gates(gates: Sequence[str]) -> None:
 
 def tell_judged(done: comparisons.Judged) -> None:
     """Say what a judge came to; raises where it was stopped, or some of its answers were no verdicts."""
-    if done.judging is not None and done.judging.error is not None:
-        raise done.judging.error
+    check_judging(done.judging)
     output.notice(f"{counted(done.pairs, 'pair')}, {counted(done.asked, 'question')} put now.")
     if not done.pairs:
         output.notice("There are no two different answers to a case to judge.")

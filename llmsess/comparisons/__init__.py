@@ -18,13 +18,11 @@ from llmsess import scorers as registry
 from llmsess.comparisons import scheduling
 from llmsess.comparisons.answering import Summary, summary
 from llmsess.comparisons.gates import Gate, check
-from llmsess.comparisons.judging import Judged, Pair, cast, pairs, to_vote, undo, votes
-from llmsess.comparisons.judging import judge as _judge
+from llmsess.comparisons.judging import Judged, Pair, cast, judge, pairs, to_vote, undo, votes
 from llmsess.comparisons.linking import Linked, add
 from llmsess.comparisons.reports import FORMATS, export
 from llmsess.comparisons.running import RunReport, job_of, plan, run, settle
-from llmsess.comparisons.scoring import Scored
-from llmsess.comparisons.scoring import score as _score
+from llmsess.comparisons.scoring import Scored, score
 from llmsess.comparisons.verdicts import Verdict
 from llmsess.comparisons.viewing import Cell, case_of, cases_of, count, find, get, stream_cells, title_of, variants_of
 from llmsess.db import database
@@ -39,16 +37,6 @@ __all__ = [
     "pairs", "plan", "run", "score", "scorers", "settle", "stream_cells", "summary", "title_of", "to_vote", "undo",
     "variants_of", "votes",
 ]  # fmt: skip
-
-
-def score(comparison: str | ComparisonGroup, **how: object) -> Scored:
-    """Hold every answer against its assertions again, without new calls but to judges; see `scoring.score()`."""
-    return _score(get(comparison), **how)  # type: ignore[arg-type]
-
-
-def judge(comparison: str | ComparisonGroup, **how: object) -> Judged:
-    """Have a model say which of two answers is better, in both orders; see `judging.judge()`."""
-    return _judge(get(comparison), **how)  # type: ignore[arg-type]
 
 
 def scorers() -> list[tuple[str, Scorer | Judge]]:

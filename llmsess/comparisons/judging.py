@@ -86,7 +86,7 @@ class Judged:
 
 
 def judge(
-    group: ComparisonGroup, *, model: str | None = None, criteria: str | None = None, everyone: bool = False,
+    reference: str | ComparisonGroup, *, model: str | None = None, criteria: str | None = None, everyone: bool = False,
     on_item: scoring.OnItem | None = None, **callbacks: Any,
 ) -> Judged:  # fmt: skip
     """Have a model say which of two answers is better, each pair in both orders, and keep its votes.
@@ -96,6 +96,7 @@ def judge(
     """
     from llmsess import routing
 
+    group = viewing.get(reference)
     chosen = routing.callable_model(model or scoring.judge_of(group)).reference
     found = [[replace(pair, first=order) for order in ORDERS] for pair in pairs(group, everyone=everyone)]
     questions = [(chosen, _question(shown, criteria)) for both in found for shown in both]
@@ -221,16 +222,12 @@ class Vote:
 
 
 _VOTES = f"""
-    SELECT v.case_key, v.repeat, coalesce(v.variant_a, a.variant), coalesce(v.variant_b, b.variant), v.shown_first,
-        v.winner, v.voter, v.voter_kind, v.id, v.swapped_pair_id
-    FROM comparison_votes v
-    LEFT JOIN comparison_sessions a ON a.session_id = v.session_a_id AND a.group_id = v.group_id
-    LEFT JOIN comparison_sessions b ON b.session_id = v.session_b_id AND b.group_id = v.group_id
-    WHERE v.group_id = ? AND {_OF_NOW} ORDER BY v.id
+    SELECT case_key, repeat, variant_a, variant_b, shown_first, winner, voter, voter_kind, id, swapped_pair_id
+    FROM comparison_votes v WHERE group_id = ? AND variant_a IS NOT NULL AND variant_b IS NOT NULL AND {_OF_NOW}
+    ORDER BY id
 """
 
 
 def votes(group: ComparisonGroup) -> list[Vote]:
     """Return the judgements of a comparison in the order in which they were made."""
-    rows = database.execute_sql(_VOTES, (group.id,)).fetchall()
-    return [Vote(*row) for row in rows if row[2] is not None and row[3] is not None]
+    return [Vote(*row) for row in database.execute_sql(_VOTES, (group.id,)).fetchall()]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmsess import sessions
 from llmsess.comparisons import planning, viewing
 from llmsess.comparisons.cases import Case
-from llmsess.comparisons.specs import Variant
+from llmsess.comparisons.specs import Variant, name_of
 from llmsess.db import database
 from llmsess.errors import Conflict, InvalidInput, NotFound
 from llmsess.models import ComparisonGroup, ComparisonSession, Message, Session
@@ -52,8 +52,6 @@ def _group(name: str) -> ComparisonGroup:
     try:
         return viewing.get(name)
     except NotFound:
-        from llmsess.comparisons.specs import name_of
-
         found: ComparisonGroup = ComparisonGroup.get_by_id(planning.new_group(name_of(name), status="done"))
         return found
 
@@ -73,8 +71,6 @@ def _case(before: list[Message]) -> Case:
         case = Case({"prompt": before[0].content})
     else:
         case = Case({}, [{"role": message.role, "content": message.content} for message in before])
-    from dataclasses import replace
-
     return replace(case, key=case.hash())
 
 

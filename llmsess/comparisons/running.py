@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmsess import batches, crashpoints
@@ -62,14 +62,7 @@ def plan(source: Source, *, project: str | None = None, limits: Mapping[str, Any
         return scheduling.schedule(group, given) if _asks(group) else group
     assert not isinstance(source, ComparisonGroup)
     spec = specs.read(source, **changed)
-    merged = {**spec.limits, **given}
-    return planning.enter(_with_limits(spec, merged), project=project)
-
-
-def _with_limits(spec: specs.Spec, limits: Mapping[str, Any]) -> specs.Spec:
-    from dataclasses import replace
-
-    return replace(spec, limits=limits)
+    return planning.enter(replace(spec, limits={**spec.limits, **given}), project=project)
 
 
 def _asks(group: ComparisonGroup) -> bool:

@@ -53,7 +53,7 @@ class Measured(NamedTuple):
 
 
 def score(
-    group: ComparisonGroup, *, new: Iterable[Any] | None = None, python: bool = False, judge: str | None = None,
+    reference: str | ComparisonGroup, *, new: Iterable[Any] | None = None, python: bool = False, judge: str | None = None,
     on_item: OnItem | None = None, **callbacks: Any,
 ) -> Scored:  # fmt: skip
     """Hold every answer against its assertions and return how that went; `new` replaces those that hold for all cases.
@@ -61,6 +61,7 @@ def score(
     `python` lets a person's own functions run. `on_item` and the other callbacks are those of `batches.run()`, for the
     questions to judges, which `judge` (a model) answers. Raises InvalidInput, NotFound.
     """
+    group = viewing.get(reference)
     changed: dict[str, Any] = {}
     if new is not None:
         changed["assertions"] = [asserting.parse(one).as_json() for one in new] or None

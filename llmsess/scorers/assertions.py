@@ -11,7 +11,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmsess import sandbox, scorers
@@ -59,9 +59,8 @@ FOREIGN = frozenset(
         "webhook",
     ]
 )  # of promptfoo, which llmsess does not run
-ALIASES = {"grade": "llm-rubric", "llm-rubric": "llm-rubric", "fn": "javascript", "eval": "javascript"}
+ALIASES = {"grade": "llm-rubric", "fn": "javascript", "eval": "javascript"}
 OPTIONS = ("provider", "rubricPrompt", "config", "n")  # that scorers read
-IGNORED = ("description", "contextTransform")
 _TEXT = re.compile(r"(not-)?([a-z][a-z0-9:-]*?)(?:\((\d+(?:\.\d+)?)\))?(?::\s*(.*))?", re.DOTALL)
 _ALONE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
 NOT = "not-"
@@ -203,21 +202,15 @@ def _checked(assertion: Assertion, lenient: bool) -> Assertion:
                 f'there is no scorer "{one_line(assertion.type, 40)}"{did_you_mean(assertion.type, _names())}',
                 hint="llmsess compare score --scorers lists them",
             )
-        return _without(assertion, f"llmsess does not run {assertion.full_type}")
+        return replace(assertion, unusable=f"llmsess does not run {assertion.full_type}")
     if assertion.unusable is None and not _is_template(assertion.value):
         try:
             scorer.check(Wanted(assertion.value, assertion.threshold, assertion.options))
         except InvalidInput as error:
             if lenient:
-                return _without(assertion, f"{assertion.full_type} {error.message}")
+                return replace(assertion, unusable=f"{assertion.full_type} {error.message}")
             raise InvalidInput(f"{assertion.full_type} {error.message}") from error
     return assertion
-
-
-def _without(assertion: Assertion, why: str) -> Assertion:
-    from dataclasses import replace
-
-    return replace(assertion, unusable=why)
 
 
 def _is_template(value: Any) -> bool:
