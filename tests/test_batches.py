@@ -813,11 +813,12 @@ def test_a_full_disk_stops_before_the_next_request(path: Path, server: ChatServe
     assert isinstance(raised.value, DatabaseFull) or "full" in str(raised.value)
     run("PRAGMA max_page_count = 1000000000")
     assert server.calls().total() <= run("SELECT count(*) FROM calls").fetchone()[0]
+    batches.run("job")  # what it held when the disk was full is unknown then
     batches.resolve("job", "resend")
     batches.run("job")
     for file in path.parent.glob("llmsess-unsaved-*"):
         file.unlink()
-    assert counts()["done"] >= 199
+    assert counts()["done"] == 200
     db.database.close()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llmsess import batches, comparisons, db, sessions
-from llmsess.comparisons import answering, cases, gates, judging, specs, viewing
+from llmsess.comparisons import answering, cases, gates, judging, scheduling, specs, viewing
 from llmsess.errors import Conflict, InvalidInput, NotFound
 from llmsess.models import ComparisonResult, ComparisonVote, Session
 from tests.server import ChatServer
@@ -858,6 +858,16 @@ def test_figures_are_counted_with_few_statements(database: db.Database) -> None:
         connection.set_trace_callback(None)
         counts.append(len(statements))
     assert counts[0] == counts[1] <= 12
+
+
+def test_cells_find_their_items_by_indexes(database: db.Database) -> None:
+    plan = database.execute_sql(
+        f"EXPLAIN QUERY PLAN {scheduling._OTHERS}", {"keys": "[]", "job": 1, "group": 1}
+    ).fetchall()
+    assert [row[3].partition("(")[2].count("=?") for row in plan] == [0, 4, 2], plan  # all of both keys, not a scan
+    for sql in (viewing._CELLS.format(content="NULL", asked="''", wheres=""),):
+        steps = [row[3] for row in database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", (1, 0, 500)).fetchall()]
+        assert not [step for step in steps if step.startswith("SCAN") or "B-TREE" in step], steps
 
 
 def test_a_pair_is_shown_in_its_order() -> None:

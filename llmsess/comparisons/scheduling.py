@@ -21,14 +21,16 @@ DEFAULTS = {"on_unknown": "resend"}
 
 
 LINKED_AT_ONCE = 5_000
+_OTHERS = """
+    SELECT s.id, i.id FROM json_each(:keys) j CROSS JOIN comparison_sessions s CROSS JOIN batch_items i
+    WHERE s.group_id = :group AND s.variant = j.value ->> 2 AND s.case_key = j.value ->> 0
+    AND s.repeat = j.value ->> 1 AND i.job_id = :job AND i.item_key = j.value ->> 3 AND s.item_id IS NOT i.id
+"""  # in this order: SQLite would look at every item for every cell
 _LINK = """
-    UPDATE comparison_sessions SET item_id = i.id, session_id = NULL, message_id = NULL, score = NULL, passed = NULL
-    FROM json_each(:keys) j JOIN batch_items i ON i.job_id = :job AND i.item_key = j.value ->> 3
-    WHERE comparison_sessions.group_id = :group AND comparison_sessions.case_key = j.value ->> 0
-    AND comparison_sessions.repeat = j.value ->> 1 AND comparison_sessions.variant = j.value ->> 2
-    AND comparison_sessions.item_id IS NOT i.id RETURNING comparison_sessions.id
+    UPDATE comparison_sessions SET item_id = j.value ->> 1, session_id = NULL, message_id = NULL, score = NULL,
+    passed = NULL FROM json_each(?) j WHERE comparison_sessions.id = j.value ->> 0
 """
-_UNSCORE = "DELETE FROM comparison_results WHERE comparison_session_id IN (SELECT value FROM json_each(?))"
+_UNSCORE = "DELETE FROM comparison_results WHERE comparison_session_id IN (SELECT value ->> 0 FROM json_each(?))"
 Keys = list[tuple[str, int, str, str]]  # of each cell: case, repeat, variant, and the key of its item
 
 
@@ -71,8 +73,9 @@ def _link(group: ComparisonGroup, job: BatchJob, keys: Keys) -> None:
     """Give each cell its item; one whose item is another one now has no answer and no scores any more."""
     for start in range(0, len(keys), LINKED_AT_ONCE):
         values = {"keys": dump_json(keys[start : start + LINKED_AT_ONCE]), "job": job.id, "group": group.id}
-        changed = [row[0] for row in database.execute_sql(_LINK, values).fetchall()]
-        database.execute_sql(_UNSCORE, (dump_json(changed),))
+        changed = dump_json(database.execute_sql(_OTHERS, values).fetchall())
+        for statement in (_LINK, _UNSCORE):
+            database.execute_sql(statement, (changed,))
 
 
 def grown(

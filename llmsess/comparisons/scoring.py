@@ -53,8 +53,8 @@ class Measured(NamedTuple):
 
 
 def score(
-    reference: str | ComparisonGroup, *, new: Iterable[Any] | None = None, python: bool = False, judge: str | None = None,
-    on_item: OnItem | None = None, **callbacks: Any,
+    reference: str | ComparisonGroup, *, new: Iterable[Any] | None = None, python: bool = False,
+    judge: str | None = None, on_item: OnItem | None = None, **callbacks: Any,
 ) -> Scored:  # fmt: skip
     """Hold every answer against its assertions and return how that went; `new` replaces those that hold for all cases.
 

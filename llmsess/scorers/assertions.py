@@ -7,7 +7,6 @@ config; `assert` for a set), or a text as its CSVs have it: `contains: Paris`, `
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -162,19 +161,23 @@ def _of_text(text: str, lenient: bool) -> Assertion:
     if not text.strip() and not lenient:
         raise InvalidInput("an empty text is no assertion")
     if not found or not known:
-        if found and found[4] is None and not lenient and difflib.get_close_matches(found[2], _names(), 1, NEAR):
-            hint = f"equals: {text} for that text"
-            raise InvalidInput(f'there is no scorer "{found[2]}"{did_you_mean(found[2], _names())}', hint=hint)
-        if found and found[4] is not None and " " not in found[2] and not lenient:
-            near = did_you_mean(found[2], _names())
-            if near:
-                raise InvalidInput(f'there is no scorer "{found[2]}"{near}')
+        if found and not lenient:
+            _refuse_slip(found[2], text, alone=found[4] is None)
         return Assertion("equals", text)
     threshold, value = found[3], found[4]
     if kind in ("cost", "latency") and threshold is None and value:
         threshold, value = value, None
     bare = Assertion(kind, value or None, number(threshold, "threshold"), negated=bool(found[1]))
     return _checked(bare, lenient)
+
+
+def _refuse_slip(word: str, text: str, *, alone: bool) -> None:
+    """Raise InvalidInput where a text that names no scorer begins with, or is, a word much like one."""
+    guess = did_you_mean(word, _names(), cutoff=NEAR if alone else 0.6)
+    if guess:
+        raise InvalidInput(
+            f'there is no scorer "{word}"{guess}', hint=f"equals: {text} for that text" if alone else None
+        )
 
 
 def _names() -> list[str]:
