@@ -49,7 +49,7 @@ bench: $(BIN)/.installed
 	$(BIN)/python -m benchmarks.run --sessions $(SIZE)
 
 fuzz: $(BIN)/.installed
-	LLMSESS_FUZZ=20 $(BIN)/python -m pytest -n auto -k "never_fails or rubbish or gives_back or mangled or odd_values or what_json_gives or keeps_what or any_order or kills_of or any_mix or power_cut or keep_their_level or cover_the_truth or survive_kills or agree_with or conforms"
+	LLMSESS_FUZZ=20 $(BIN)/python -m pytest -n auto -k "never_fails or rubbish or gives_back or mangled or odd_values or what_json_gives or keeps_what or any_order or kills_of or any_mix or power_cut or keep_their_level or cover_the_truth or survive_kills or agree_with or conforms or killed_upgrade"
 
 clean:
 	rm -rf $(VENV) .demo .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -100,9 +100,9 @@ def test_pasted_lines_are_one_prompt(path: Path, terminal: Callable[..., Termina
     talk = terminal("chat", "-m", "echo/echo")
     talk.shows("Ctrl-D leaves\n>")
     talk.type("\x1b[200~first\nsecond\nthird\x1b[201~", ENTER)
-    talk.shows("first\nsecond\nthird\n")
+    talk.shows("first second third\n>")
     talk.type(CTRL_D)
-    talk.ended()
+    assert talk.ended() == 0
     assert stored(path)[0][0] == "first\nsecond\nthird"
 
 
