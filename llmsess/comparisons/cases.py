@@ -24,8 +24,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from llmsess import batches
+from llmsess import batches, definitions
 from llmsess.batches import Row
+from llmsess.comparisons.files import inside, read_text
 from llmsess.errors import InvalidInput
 from llmsess.models import dump_json
 from llmsess.scorers import assertions, json_values
@@ -99,9 +100,6 @@ def _rows(source: Any, base: Path) -> Iterable[Row]:
 
 def _of_file(path: Path) -> Iterable[Row]:
     if path.suffix in (".yaml", ".yml"):
-        from llmsess import definitions
-        from llmsess.comparisons.specs import read_text
-
         found = definitions.load(read_text(path), str(path))
         return _rows(found if isinstance(found, list) else [found], path.parent)
     return batches.read(path if str(path) != "-" else "-")
@@ -163,9 +161,6 @@ def loaded(value: Any, base: Path) -> Any:
     """Return a value of a definition, one that names a file of text by what the file says."""
     if not isinstance(value, str) or not value.startswith("file://"):
         return value
-    from llmsess import definitions
-    from llmsess.comparisons.specs import inside, read_text
-
     path = inside(value, base)
     if any(sign in path.name for sign in "*?["):
         return [loaded(f"file://{one}", base) for one in sorted(path.parent.absolute().glob(path.name))]
@@ -190,8 +185,6 @@ def with_file(given: Any, base: Path) -> Any:
     if path.endswith(".py"):
         if given.get("type") not in ("python", "not-python"):
             return {**given, "unusable": f"{value} is a program, whose output is not made here"}
-        from llmsess.comparisons.specs import inside
-
         return {**given, "value": f"file://{inside(path, base).absolute()}{':' + function if function else ''}"}
     if path.endswith((".js", ".mjs", ".cjs", ".ts", ".rb")):
         return {**given, "unusable": f"{value} is code of another language"}

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from llmsess import batches, definitions, sandbox
 from llmsess.comparisons import cases
 from llmsess.comparisons.cases import Case
+from llmsess.comparisons.files import inside, read_text
 from llmsess.comparisons.promptfoo_variants import PROGRAMS, judge_of, matching, prompts_of, variants_of
-from llmsess.comparisons.specs import Spec, derived, inside, limits, read_text
+from llmsess.comparisons.specs import Spec, derived, limits
 from llmsess.errors import InvalidInput
 from llmsess.scorers import assertions
 from llmsess.scorers.assertions import Assertion

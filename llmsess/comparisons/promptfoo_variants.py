@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmsess import definitions, request_parameters
-from llmsess.comparisons.specs import Prompt, Variant, inside, read_text
+from llmsess.comparisons.files import inside, read_text
+from llmsess.comparisons.specs import Prompt, Variant
 from llmsess.errors import InvalidInput
 from llmsess.models import dump_json
 from llmsess.texts import one_line

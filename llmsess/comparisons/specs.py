@@ -28,6 +28,7 @@ from typing import Any
 from llmsess import batches, definitions, door, request_parameters, sandbox
 from llmsess.comparisons import cases
 from llmsess.comparisons.cases import Case
+from llmsess.comparisons.files import inside, read_text
 from llmsess.errors import InvalidInput, did_you_mean
 from llmsess.models import dump_json
 from llmsess.scorers import assertions
@@ -112,16 +113,6 @@ def _source(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dict[st
         path = expanded(text)
         base, text = path.parent, read_text(path)
     return definitions.mapping(definitions.load(text, "the comparison"), "a comparison"), base, text
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file of a definition; raises InvalidInput."""
-    try:
-        with path.open("rb") as file:
-            return file.read(definitions.MAX_BYTES + 1).decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise InvalidInput(f"{path} cannot be read: {reason}") from error
 
 
 # Our own form
@@ -263,18 +254,6 @@ def prompt_of(value: Any, base: Path) -> Prompt:
     if not isinstance(value, str):
         raise InvalidInput("a prompt is a text or a list of messages")
     return read_text(inside(value, base)) if value.startswith("file://") else value
-
-
-def inside(name: str, base: Path) -> Path:
-    """Return the path of a file that a definition names, beside it or below the working directory.
-
-    Raises InvalidInput for another: what strangers' definitions name is sent to a provider.
-    """
-    path = base / expanded(name.removeprefix("file://"))
-    real = path.resolve()
-    if not any(real.is_relative_to(folder.resolve()) for folder in (base, Path.cwd())):
-        raise InvalidInput(f"{one_line(name, 80)} lies outside of the folder of the definition, and of the working one")
-    return path
 
 
 # Checks of the whole
