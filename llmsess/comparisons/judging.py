@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from llmsess import batches, crashpoints, door
+from llmsess import batches, crashpoints, door, routing
 from llmsess.comparisons import scoring, viewing
 from llmsess.comparisons.cases import Case
 from llmsess.comparisons.viewing import ANSWERED, Cell
@@ -94,8 +94,6 @@ def judge(
     The same call again puts no question twice. Votes of that model on a pair are replaced by new ones, where both
     orders have a verdict. Raises InvalidInput, NotFound.
     """
-    from llmsess import routing
-
     group = viewing.get(reference)
     chosen = routing.callable_model(model or scoring.judge_of(group)).reference
     found = [[replace(pair, first=order) for order in ORDERS] for pair in pairs(group, everyone=everyone)]

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import IO, Any
 from xml.sax.saxutils import escape, quoteattr
 
+from llmsess import door
 from llmsess.comparisons import answering, viewing
 from llmsess.comparisons.answering import Figure, Metric, Side, Summary
 from llmsess.comparisons.balloting import Ballot
@@ -134,8 +135,6 @@ def cell_record(cell: Cell, case: Case) -> dict[str, Any]:
 
 def export(reference: str | ComparisonGroup, format: str, out: IO[str]) -> int:
     """Write a comparison in one of FORMATS and return how many answers there are; raises NotFound, InvalidInput."""
-    from llmsess import door
-
     group = viewing.get(reference)
     return _WRITERS[door.one_of(FORMATS)(format, "format of a comparison")](group, out)
 

@@ -13,13 +13,15 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any, NamedTuple
 
-from llmsess import batches, crashpoints, scorers
+from llmsess import batches, crashpoints, routing, scorers
 from llmsess.comparisons import prompting, viewing
 from llmsess.comparisons.cases import Case
+from llmsess.comparisons.promptfoo_variants import model_of
 from llmsess.comparisons.scheduling import JOB, grown, job_named
 from llmsess.comparisons.viewing import ANSWERED, Cell
 from llmsess.db import database
 from llmsess.models import NANO, ComparisonGroup, now, time_text
+from llmsess.routing import Options
 from llmsess.rows import update_row
 from llmsess.scorers import Answer, Judge, NotRun, Unscored
 from llmsess.scorers import assertions as asserting
@@ -209,15 +211,10 @@ def _note(assertion: Assertion, answer: Answer, noting: Reader) -> None:
 
 def judge_of(group: ComparisonGroup, assertion: Assertion | None = None) -> str:
     """Return the reference of the model that judges: the assertion's, the comparison's, else the default one."""
-    from llmsess import routing
-    from llmsess.routing import Options
-
     own = assertion.options.get("provider") if assertion is not None else None
     if isinstance(own, Mapping):
         own = own.get("id")
     if isinstance(own, str) and ":" in own and "/" not in own.partition(":")[0]:
-        from llmsess.comparisons.promptfoo_variants import model_of
-
         own = model_of(own)
     chosen = own or group.judge
     return str(chosen) if chosen else str(routing.choose_model(None, Options()))

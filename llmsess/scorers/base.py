@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from llmsess.errors import InvalidInput
+from llmsess.models import dump_json
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,6 @@ def text_of(value: Any) -> str:
     """Return a wanted value as a text, a number as JSON has it."""
     if isinstance(value, str):
         return value
-    from llmsess.models import dump_json
-
     return dump_json(value)
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from llmsess import sandbox
 from llmsess.models import dump_json
 from llmsess.scorers.base import Answer, Judge, Score, Unscored, Wanted, need_value, text_of
 from llmsess.scorers.json_values import values_in
@@ -66,8 +67,6 @@ def _asked(template: str, answer: Answer, wanted: Wanted, name: str = "rubric") 
     if isinstance(own, list):  # a conversation
         own = "\n\n".join(str(one.get("content", "")) for one in own if isinstance(one, Mapping))
     if isinstance(own, str):
-        from llmsess import sandbox
-
         given = {**answer.variables, "output": answer.text, "rubric": value}
         return sandbox.render(own, given, nunjucks=answer.nunjucks)
     return _fenced(template, {"task": answer.prompt, "answer": answer.text, name: value})

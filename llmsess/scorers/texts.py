@@ -8,6 +8,7 @@ from typing import Any
 
 from llmsess.errors import InvalidInput
 from llmsess.scorers.base import Answer, Score, Scorer, Unscored, Wanted, need_value, text_of, texts_of, verdict
+from llmsess.scorers.json_values import parsed
 from llmsess.texts import one_line
 
 MAX_MATCHING_S = 2.0  # of a regular expression, which may need longer than anyone has
@@ -23,8 +24,6 @@ def _shown(text: str) -> str:
 def equals(answer: Answer, wanted: Wanted) -> Score:
     """Hold the text against a text, or several of which one will do, and what is JSON against an object."""
     if isinstance(wanted.value, (dict, list)):
-        from llmsess.scorers.json_values import parsed
-
         one_of = isinstance(wanted.value, list) and answer.text in map(text_of, wanted.value)
         return verdict(one_of or parsed(answer.text) == wanted.value, "the answer is another value")
     expected = text_of(wanted.value)
