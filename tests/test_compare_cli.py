@@ -130,6 +130,8 @@ def test_answers_that_fail_say_so_and_can_be_asked_again(run: Command, spec: Pat
     assert (ran.status, "1 of 24 answers failed" in ran.err) == (6, True)
     (tmp_path / "bad.json").write_text(kept)
     assert run("compare", "run", "capitals").status == 6
+    assert "1 item to scripted/bad.json" in run("compare", "run", "capitals", "--retry-errors", "--dry-run").err
+    assert run("compare", "run", "capitals", "--repeats", "3").status == 2
     assert run("compare", "run", "capitals", "--retry-errors").status == 0
 
 

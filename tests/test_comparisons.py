@@ -124,7 +124,10 @@ def test_a_changed_prompt_is_asked_and_the_former_answers_come_back_with_it(data
     assert [cell.passed for cell in cells()] == [False, False] and len(comparisons.votes(back.group)) == 1
 
 
-def test_the_order_of_variants_is_that_of_the_definition(database: db.Database) -> None:
+def test_the_order_of_variants_and_cases_is_that_of_the_definition(database: db.Database) -> None:
+    comparisons.run(spec("o", cases=[{"q": "1"}, {"q": "2"}]))
+    comparisons.run(spec("o", cases=[{"q": "0"}, {"q": "2"}, {"q": "1"}]))
+    assert [case.variables["q"] for case in comparisons.cases_of(comparisons.get("o"))] == ["0", "2", "1"]
     comparisons.run(spec())
     comparisons.run(spec(models=["echo/c", "echo/b", "echo/a"]))
     found = comparisons.summary("c")
@@ -546,6 +549,12 @@ def test_files_of_scorers_are_beside_the_definition_and_data_opens_none(database
         (folder / "o.yaml").write_text((text + changed).replace("prompt: '{{ q }}'\n", "", changed.count("prompt")))
         with pytest.raises(InvalidInput, match="lies outside"):
             comparisons.run(folder / "o.yaml")
+    for named in ("../secret.txt", str(tmp_path / "secret.txt"), "file://../secret.txt", "link.txt"):
+        (folder / "link.txt").unlink(missing_ok=True)
+        (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
+        (folder / "c.yaml").write_text(f"name: c\nmodels: [echo/a]\ncases: {named}\n")
+        with pytest.raises(InvalidInput, match="lies outside"):
+            comparisons.run(folder / "c.yaml")
     (folder / "data.jsonl").write_text(
         '{"vars": {"q": "file://../secret.txt"}, "assert": [{"type": "equals", "value": "file://want.txt"}]}\n'
     )
@@ -691,6 +700,74 @@ def test_judges_are_asked_within_the_budget_and_again_when_they_failed(database:
         "the budget has nothing left for judges",
         0,
     )
+
+
+def test_questions_of_an_earlier_rubric_are_withdrawn(database: db.Database, tmp_path: Path) -> None:
+    path = tmp_path / "judge.json"
+    path.write_text(json.dumps([{"match": "", "content": '{"score": 1, "pass": true}'}]))
+    asked = [{"q": f"q{n}"} for n in range(6)]
+    value = spec("w", ["echo/a"], cases=asked, judge=f"scripted/{path}", scorers=["llm-rubric: FIRST"])
+    comparisons.run(value, limits={"budget_requests": 8, "concurrency": 1})
+    assert batches.status("judge/w").counts["todo"] == 4
+    report = comparisons.run(value | {"scorers": ["llm-rubric: SECOND"]}, limits={"budget_requests": 14})
+    assert (report.status, [cell.passed for cell in cells("w")]) == ("done", [True] * 6)
+    assert batches.status("judge/w").calls == 8
+    again = comparisons.run(value, limits={"budget_requests": 0})
+    assert (again.status, batches.status("judge/w").calls) == ("done", 12)
+
+
+def test_judges_without_a_verdict_are_asked_again_when_wanted(
+    database: db.Database, script: Script, tmp_path: Path
+) -> None:
+    path = tmp_path / "judge.json"
+    path.write_text(json.dumps([{"match": "", "content": "hm"}]))
+    model = f"scripted/{path}"
+    comparisons.run(spec("a", ["echo/a", script("b", {"x": "other"})], judge=model, scorers=["llm-rubric: good"]))
+    comparisons.judge("a", model=model)
+    path.write_text(
+        json.dumps(
+            [
+                {"match": "rubric", "content": '{"score": 1, "pass": true}'},
+                {"match": "", "content": '{"winner": "tie"}'},
+            ]
+        )
+    )
+    assert comparisons.score("a").errors == 2 and comparisons.judge("a", model=model).unread == 2
+    assert comparisons.run("a", retry=True).status == "done"
+    assert [cell.passed for cell in cells("a")] == [True, True]
+    assert comparisons.judge("a", model=model, retry=True).unread == 0
+    calls = batches.status("judge/a").calls
+    sessions.delete(next(batches.stream_items("judge/a")).session or "")
+    assert comparisons.score("a").errors == 1
+    assert comparisons.score("a", retry=True).errors == 0
+    assert batches.status("judge/a").calls == calls + 1
+
+
+def test_what_is_gone_is_not_asked_again_with_what_failed(database: db.Database, script: Script) -> None:
+    wrong = {"error": {"kind": "bad_request", "status": 400}}
+    model = script("m", {"OLD x": wrong, "NEW x": wrong})
+    comparisons.run(spec("g", [model], prompt="OLD {{ q }}"))
+    comparisons.run(spec("g", [model], prompt="NEW {{ q }}"))
+    script("m", {"OLD x": "old", "NEW x": "new"})
+    report = comparisons.run("g", retry=True)
+    assert (report.batch.job.calls, [cell.content for cell in cells("g")]) == (3, ["new"])
+
+
+def test_votes_on_answers_that_are_gone_do_not_count(database: db.Database, script: Script) -> None:
+    comparisons.run(spec("v", ["echo/a", script("b", {"x": "bad"})]))
+    (pair,) = comparisons.to_vote(comparisons.get("v"), "ann")
+    comparisons.cast(comparisons.get("v"), pair, "a", "ann")
+    sessions.delete(cells("v")[0].session or "")
+    assert comparisons.votes(comparisons.get("v")) == []
+    comparisons.run("v", retry=True)
+    assert comparisons.votes(comparisons.get("v")) == [] and len(comparisons.to_vote(comparisons.get("v"), "ann")) == 1
+
+
+def test_a_stored_comparison_is_not_changed_in_passing(database: db.Database) -> None:
+    comparisons.run(spec("s"))
+    with pytest.raises(InvalidInput, match='"s" is stored: repeats, scorers cannot be changed'):
+        comparisons.run("s", scorers=["contains: z"], repeats=3)
+    assert comparisons.run("s", limits={"concurrency": 2}).status == "done"
 
 
 def test_a_name_with_a_slash_has_a_judge_of_its_own(database: db.Database, tmp_path: Path) -> None:

@@ -401,10 +401,10 @@ def test_intervals_of_ratings_cover_the_truth_where_votes_on_one_case_are_alike(
             covered += found.intervals[0].low <= 1000 <= found.intervals[0].high
     assert covered / SIMULATIONS >= 0.88
     ties = [[(0, 1, 0.5)]] * 50
-    assert ours.bradley_terry(ours.wins_of([game for group in ties for game in group], 2), ties).intervals[0] == (
-        1000,
-        1000,
-    )
+    assert ours.bradley_terry(ours.wins_of([game for group in ties for game in group], 2), ties).intervals == [
+        None,
+        None,
+    ]
 
 
 def test_null_votes_keep_their_level() -> None:

@@ -41,6 +41,9 @@ fail_if = click.option(
     "--fail-if", "gates", multiple=True, metavar="GATE",
     help="Exit 6 where 'pass<0.9', worse, worse:METRIC, worse-than:COMPARISON or errors holds.",
 )  # fmt: skip
+retry_verdicts = click.option(
+    "--retry-errors", "retry", is_flag=True, help="Ask judges again where they failed or gave no verdict."
+)
 allow_python = click.option("--allow-python", "python", is_flag=True, help="Let python scorers of the file run.")
 
 
@@ -74,6 +77,8 @@ def run(
     if dry_run:
         with batches.trial():
             group = comparisons.plan(what, project=given["project"], limits=plans.limits(given), **changed)
+            if retry:
+                comparisons.put_back(group)
             job = comparisons.job_of(group)
             if job is not None:
                 batchviews.show_estimate(batches.estimate(job), chosen)
@@ -169,13 +174,14 @@ def show(
 )
 @click.option("--judge", shell_complete=MODEL, help="The model that judges.")
 @allow_python
+@retry_verdicts
 @click.option("--scorers", "listing", is_flag=True, help="List the scorers there are.")
 @fail_if
 @format_options
 @database
 def score(
-    reference: str, scorers: tuple[str, ...], judge: str | None, python: bool, listing: bool, gates: tuple[str, ...],
-    format_: str | None, as_json: bool,
+    reference: str, scorers: tuple[str, ...], judge: str | None, python: bool, retry: bool, listing: bool,
+    gates: tuple[str, ...], format_: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Score the answers again, without asking for them again; judges are asked only what they were not asked before.
 
@@ -192,7 +198,7 @@ def score(
         return
     compareviews.check_gates(gates)
     new = [str(text_value(one)) for one in scorers] or None
-    done = comparisons.score(reference, new=new, judge=judge, python=python)
+    done = comparisons.score(reference, new=new, judge=judge, python=python, retry=retry)
     summary = comparisons.summary(reference)
     compareviews.show(summary, chosen)
     compareviews.tell_scored(done)
@@ -221,12 +227,14 @@ def vote(reference: str, voter: str, everyone: bool, seed: int | None) -> None:
 @compare.command()
 @comparison_argument
 @click.option("--model", "-m", shell_complete=MODEL, help="The model that judges (the comparison's, else the default).")
+@retry_verdicts
 @click.option("--criteria", help="What makes an answer better; @FILE reads it.")
 @click.option("--all-pairs", "everyone", is_flag=True, help="Each variant with each, not only with the baseline.")
 @format_options
 @database
 def judge(
-    reference: str, model: str | None, criteria: str | None, everyone: bool, format_: str | None, as_json: bool
+    reference: str, model: str | None, retry: bool, criteria: str | None, everyone: bool, format_: str | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Have a model say which of two answers is better, each pair in both orders; where they disagree it is a tie.
 
@@ -234,7 +242,7 @@ def judge(
     Example:
       llmsess compare judge capitals -m openai/gpt-5 --criteria "The shorter answer is better."
     """
-    done = comparisons.judge(reference, model=model, criteria=text_value(criteria), everyone=everyone)
+    done = comparisons.judge(reference, model=model, criteria=text_value(criteria), everyone=everyone, retry=retry)
     compareviews.show(comparisons.summary(reference), chosen_format(format_, as_json))
     compareviews.tell_judged(done)
 

@@ -26,6 +26,7 @@ GROUPS = Layout(
 )  # fmt: skip
 CELLS = Layout({"number": "case", "title": "asks", "variant": "variant", "answer": "answer", "why": "why"}, "answer",
                ("title",))  # fmt: skip
+NAME_CHARACTERS = 28
 NARROW = 60  # columns below which answers stand under each other
 LONG = 1000
 
@@ -70,8 +71,15 @@ def show_matrix(group: ComparisonGroup, cases: Sequence[Any], format: str | None
         {"case": case.key, "number": case.line, "title": comparisons.title_of(case)}
         | {name: " ".join(marks.get(case.key, {}).get(name, [])) for name in names} for case in cases
     ]  # fmt: skip
-    headings = {"number": "case", "title": "asks"} | {name: name for name in names}
+    room = max(6, (output.columns() - 30) // max(len(names), 1) - 2) if output.is_terminal() else NAME_CHARACTERS
+    headings = {"number": "case", "title": "asks"} | {name: short(name, min(room, NAME_CHARACTERS)) for name in names}
     output.show_rows(rows, format, Layout(headings, "title"))
+
+
+def short(name: str, width: int = 0) -> str:
+    """Return a name that fits into a table: its beginning and its end, in which names differ."""
+    width = width or (NAME_CHARACTERS if output.is_terminal() else LONG)
+    return name if len(name) <= width else f"{name[: width - width // 3 - 1]}…{name[-(width // 3) :]}"
 
 
 def _mark(cell: comparisons.Cell) -> str:
@@ -126,7 +134,7 @@ def _show_people(summary: Summary, format: str | None) -> None:
 
 def _show_sides(summary: Summary, format: str | None) -> None:
     headings = {"variant": "variant", "answers": "answers"}
-    headings |= {f"metric {name}": name for name in summary.metrics}
+    headings |= {f"metric {name}": short(name) for name in summary.metrics}
     repeats = max((max(side.metrics[0].pass_at, default=0) for side in summary.sides if side.metrics), default=0)
     if repeats:
         headings |= {"pass_at": f"pass@{repeats}", "pass_all": f"pass^{repeats}"}
@@ -156,7 +164,7 @@ def _show_sides(summary: Summary, format: str | None) -> None:
 def _side_line(side: Side) -> Row:
     latency, cost = side.figures["latency_ms"], side.figures["cost_usd"]
     found: Row = {
-        "variant": side.variant.name, "answers": f"{side.answered:,}/{side.cells:,}",
+        "variant": short(side.variant.name), "answers": f"{side.answered:,}/{side.cells:,}",
         "median_ms": _figure(latency.median), "p95_ms": _figure(latency.p95), "median_usd": _money(cost.median),
         "p95_usd": _money(cost.p95), "usd": f"{'≥' if cost.unknown and cost.n else ''}{_money(cost.total)}",
         "rating": "" if side.rating is None else f"{side.rating:.0f}",
@@ -176,7 +184,7 @@ def _metric_lines(side: Side) -> list[Row]:
     """Return a line for each metric of a variant, where they do not fit beside each other."""
     lines = []
     for one in side.metrics:
-        row = {"variant": side.variant.name, "metric": one.metric, "mean": _metric(one)}
+        row = {"variant": short(side.variant.name), "metric": short(one.metric), "mean": _metric(one)}
         if one.pass_at:
             k = max(one.pass_at)
             row |= {f"pass@{k}": f"{one.pass_at[k]:.2f}", f"pass^{k}": f"{one.pass_all[k]:.2f}"}

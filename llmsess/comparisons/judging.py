@@ -87,18 +87,19 @@ class Judged:
 
 def judge(
     reference: str | ComparisonGroup, *, model: str | None = None, criteria: str | None = None, everyone: bool = False,
-    on_item: scoring.OnItem | None = None, **callbacks: Any,
+    retry: bool = False, on_item: scoring.OnItem | None = None, **callbacks: Any,
 ) -> Judged:  # fmt: skip
     """Have a model say which of two answers is better, each pair in both orders, and keep its votes.
 
     The same call again puts no question twice. Votes of that model on a pair are replaced by new ones, where both
-    orders have a verdict. Raises InvalidInput, NotFound.
+    orders have a verdict; `retry` asks again where the model gave none. Raises InvalidInput, NotFound.
     """
     group = viewing.get(reference)
     chosen = routing.callable_model(model or scoring.judge_of(group)).reference
     found = [[replace(pair, first=order) for order in ORDERS] for pair in pairs(group, everyone=everyone)]
     questions = [(chosen, _question(shown, criteria)) for both in found for shown in both]
-    asked, report = scoring.put(group, questions, on_item, callbacks)
+    again = _without_verdict(scoring.replies(group), questions) if retry else []
+    asked, report = scoring.put(group, questions, on_item, callbacks, again)
     replies, problems = scoring.replies(group), []
     read: list[list[tuple[Pair, str, str | None]]] = []
     for both in found:
@@ -114,6 +115,19 @@ def judge(
             _replace(group, judged, chosen)
         crashpoints.reach("comparison.voting")
     return Judged(asked, len(found), len(problems), tuple(dict.fromkeys(problems))[:5], report)
+
+
+def _without_verdict(replies: scoring.Replies, questions: list[tuple[str, str]]) -> list[str]:
+    """Return the keys of the questions to which there is an answer, or a failure, and no verdict."""
+    found = []
+    for model, prompt in questions:
+        try:
+            _verdict(scoring.said(replies, model, prompt))
+        except NotRun:
+            continue
+        except Unscored:
+            found.append(scoring.question_key(model, prompt))
+    return found
 
 
 def _question(shown: Pair, criteria: str | None) -> str:
@@ -166,9 +180,9 @@ def cast(
     )  # fmt: skip
 
 
-_CURRENT = """(v.session_{0}_id IS NULL OR EXISTS (
+_CURRENT = """EXISTS (
     SELECT 1 FROM comparison_sessions c WHERE c.group_id = v.group_id AND c.session_id = v.session_{0}_id
-))"""  # a vote is on answers that still are those of their cells
+)"""  # a vote is on answers that still are those of their cells
 _OF_NOW = f"{_CURRENT.format('a')} AND {_CURRENT.format('b')}"
 _VOTED = f"""
     SELECT case_key, repeat, variant_a, variant_b FROM comparison_votes v

@@ -151,18 +151,15 @@ _CASE = """
     INSERT INTO comparison_cases
     (group_id, position, case_key, variables, messages, assertions, description, threshold, metadata)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (group_id, case_key) DO UPDATE SET variables = excluded.variables, assertions = excluded.assertions,
-    description = excluded.description, threshold = excluded.threshold, metadata = excluded.metadata
+    ON CONFLICT (group_id, case_key) DO UPDATE SET position = excluded.position, variables = excluded.variables,
+    assertions = excluded.assertions, description = excluded.description, threshold = excluded.threshold,
+    metadata = excluded.metadata
 """
 
 
 def _enter_cases(group: ComparisonGroup, spec: Spec) -> None:
-    first = _next_position(group)
-    keys = database.execute_sql("SELECT case_key FROM comparison_cases WHERE group_id = ?", (group.id,)).fetchall()
-    known = {key for (key,) in keys}
-    for case in spec.cases:
-        _enter_case(group, case, first)
-        first += case.key not in known
+    for position, case in enumerate(spec.cases):
+        _enter_case(group, case, position)
 
 
 def _next_position(group: ComparisonGroup) -> int:

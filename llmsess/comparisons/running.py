@@ -12,6 +12,7 @@ from llmsess.batches import Status
 from llmsess.comparisons import planning, scheduling, scoring, specs, viewing
 from llmsess.comparisons.scoring import OnItem, Scored
 from llmsess.db import database
+from llmsess.errors import InvalidInput
 from llmsess.models import BatchJob, ComparisonGroup
 from llmsess.rows import get_row, update_row
 from llmsess.settings import expanded
@@ -59,6 +60,10 @@ def plan(source: Source, *, project: str | None = None, limits: Mapping[str, Any
     if stored:
         assert isinstance(source, (str, ComparisonGroup))
         group = viewing.get(source)
+        if changed:
+            words = ", ".join(sorted(changed))
+            hint = "run the definition with them; compare score takes other scorers and judges"
+            raise InvalidInput(f'"{group.name}" is stored: {words} cannot be changed in passing', hint=hint)
         return scheduling.schedule(group, given) if _asks(group) else group
     assert not isinstance(source, ComparisonGroup)
     spec = specs.read(source, **changed)
@@ -88,12 +93,12 @@ def run(
     group = plan(source, project=project, limits=limits, **changed)
     job = job_of(group)
     if job is None:
-        scored = scoring.score(group, python=python, on_item=on_item, **(callbacks or {}))
+        scored = scoring.score(group, python=python, retry=retry, on_item=on_item, **(callbacks or {}))
         update_row(ComparisonGroup, group.id, status="done")
         nothing = Status("", group.name, "done", 0, {}, 0, 0, 0, None, 0, 0, None)
         return RunReport("done", viewing.get(group.uuid), batches.RunReport("done", nothing, 0), scored)
     if retry:
-        _retry(group, job)
+        put_back(group)
     update_row(ComparisonGroup, group.id, status="running")
     try:
         report = batches.run(job, on_item, **(callbacks or {}))
@@ -102,10 +107,11 @@ def run(
     crashpoints.reach("comparison.asked")
     if report.status == "interrupted":
         return RunReport("interrupted", viewing.get(group.uuid), report, None)
-    scored = scoring.score(viewing.get(group.uuid), python=python, on_item=None, **(callbacks or {}))
+    scored = scoring.score(group, python=python, retry=retry, **(callbacks or {}))
     status = report.status
     if scored.judging is not None and scored.judging.status in ("interrupted", "paused"):
         status = scored.judging.status
+        update_row(ComparisonGroup, group.id, status="paused")
     return RunReport(status, viewing.get(group.uuid), report, scored)
 
 
@@ -115,13 +121,14 @@ _LOST = """
 """  # answers that were deleted since
 
 
-def _retry(group: ComparisonGroup, job: BatchJob) -> None:
-    """Put back what has failed or was deleted, of the answers and of the questions to judges."""
-    batches.retry(job)
-    if group.judge_job_id is not None and (judges := get_row(BatchJob, group.judge_job_id)) is not None:
-        batches.retry(judges)
-    with database.atomic():
-        database.execute_sql(_LOST, (job.id,))
+def put_back(group: ComparisonGroup) -> None:
+    """Put back what has failed or was deleted of the answers that the definition asks for; nothing is sent."""
+    job = job_of(group)
+    if job is not None:
+        batches.retry(job)
+        with database.atomic():
+            database.execute_sql(_LOST, (job.id,))
+            scheduling.withdraw(group, job)
 
 
 _SETTLE = """

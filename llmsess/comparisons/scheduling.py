@@ -64,9 +64,14 @@ def schedule(
     with database.atomic():
         update_row(ComparisonGroup, group.id, batch_job_id=job.id)
         _link(group, job, keys)
-        for statement in (_WITHDRAW, _WANT_AGAIN):
-            database.execute_sql(statement, (job.id, group.id))
+        withdraw(group, job)
     return viewing.get(group.uuid)
+
+
+def withdraw(group: ComparisonGroup, job: BatchJob) -> None:
+    """Take back what is still to be asked and the definition asks no more, and want again what it does."""
+    for statement in (_WITHDRAW, _WANT_AGAIN):
+        database.execute_sql(statement, (job.id, group.id))
 
 
 def _link(group: ComparisonGroup, job: BatchJob, keys: Keys) -> None:

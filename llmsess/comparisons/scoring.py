@@ -20,7 +20,7 @@ from llmsess.comparisons.promptfoo_variants import model_of
 from llmsess.comparisons.scheduling import JOB, grown, job_named
 from llmsess.comparisons.viewing import ANSWERED, Cell
 from llmsess.db import database
-from llmsess.models import NANO, ComparisonGroup, now, time_text
+from llmsess.models import NANO, ComparisonGroup, dump_json, now, time_text
 from llmsess.routing import Options
 from llmsess.rows import update_row
 from llmsess.scorers import Answer, Judge, NotRun, Unscored
@@ -56,12 +56,13 @@ class Measured(NamedTuple):
 
 def score(
     reference: str | ComparisonGroup, *, new: Iterable[Any] | None = None, python: bool = False,
-    judge: str | None = None, on_item: OnItem | None = None, **callbacks: Any,
+    judge: str | None = None, retry: bool = False, on_item: OnItem | None = None, **callbacks: Any,
 ) -> Scored:  # fmt: skip
     """Hold every answer against its assertions and return how that went; `new` replaces those that hold for all cases.
 
-    `python` lets a person's own functions run. `on_item` and the other callbacks are those of `batches.run()`, for the
-    questions to judges, which `judge` (a model) answers. Raises InvalidInput, NotFound.
+    `python` lets a person's own functions run, `retry` asks judges again where they gave no verdict. `on_item` and the
+    other callbacks are those of `batches.run()`, for the questions to judges, which `judge` (a model) answers. Raises
+    InvalidInput, NotFound.
     """
     group = viewing.get(reference)
     changed: dict[str, Any] = {}
@@ -72,7 +73,7 @@ def score(
     if changed:
         update_row(ComparisonGroup, group.id, **changed)
         group = viewing.get(group.uuid)
-    asked, report = _ask(group, python, on_item, callbacks)
+    asked, report = _ask(group, retry, on_item, callbacks)
     reader = _reader(group)
     counts = dict.fromkeys(("scored", "error", "not_run"), 0)
     answers = 0
@@ -172,12 +173,13 @@ def total(measured: list[Measured], threshold: float | None) -> tuple[float | No
 
 
 def _ask(
-    group: ComparisonGroup, python: bool, on_item: OnItem | None, callbacks: Mapping[str, Any]
+    group: ComparisonGroup, retry: bool, on_item: OnItem | None, callbacks: Mapping[str, Any]
 ) -> tuple[int, batches.RunReport | None]:  # fmt: skip
     """Put the questions to judges that were not put before; return how many, and how that ended."""
     if not any(map(asserting.is_judged, _all(group))):
         return 0, None
-    return put(group, _questions(group, python), on_item, callbacks)
+    again: list[str] = []
+    return put(group, _questions(group, again if retry else None), on_item, callbacks, again)
 
 
 def _all(group: ComparisonGroup) -> Iterator[Assertion]:
@@ -186,27 +188,33 @@ def _all(group: ComparisonGroup) -> Iterator[Assertion]:
         yield from case.assertions
 
 
-def _questions(group: ComparisonGroup, python: bool) -> Iterator[tuple[str, str]]:
-    """Yield the model and the prompt of each question to a judge."""
+def _questions(group: ComparisonGroup, again: list[str] | None) -> Iterator[tuple[str, str]]:
+    """Yield the model and the prompt of each question to a judge; note the keys of those that got no verdict."""
     found: list[tuple[str, str]] = []
+    read = _reader(group) if again is not None else None
 
     def noting(assertion: Assertion, prompt: str) -> str:
         found.append((judge_of(group, assertion), prompt))
-        raise NotRun("to be asked")
+        if read is None:
+            raise NotRun("to be asked")
+        return read(assertion, prompt)
 
     for _, _, checks, answer in _answers(group):
         for one in checks:
-            if asserting.is_judged(one):
-                _note(one, answer, noting)
-        yield from found
-        found.clear()
+            for part in _judged_parts(one):
+                found.clear()
+                outcome = asserting.measure(part, answer, judge=noting)
+                yield from found
+                if again is not None and outcome.status == "error":
+                    again += [question_key(*question) for question in found]
 
 
-def _note(assertion: Assertion, answer: Answer, noting: Reader) -> None:
+def _judged_parts(assertion: Assertion) -> Iterator[Assertion]:
+    """Yield an assertion, or those of its parts, that a judge is asked for."""
     for part in assertion.parts:
-        _note(part, answer, noting)
+        yield from _judged_parts(part)
     if not assertion.parts and isinstance(scorers.get(assertion.type), Judge):
-        asserting.measure(assertion, answer, judge=noting)
+        yield assertion
 
 
 def judge_of(group: ComparisonGroup, assertion: Assertion | None = None) -> str:
@@ -221,21 +229,44 @@ def judge_of(group: ComparisonGroup, assertion: Assertion | None = None) -> str:
 
 
 def put(
-    group: ComparisonGroup, questions: Iterable[tuple[str, str]], on_item: OnItem | None, callbacks: Mapping[str, Any]
+    group: ComparisonGroup, questions: Iterable[tuple[str, str]], on_item: OnItem | None, callbacks: Mapping[str, Any],
+    again: Iterable[str] = (),
 ) -> tuple[int, batches.RunReport | None]:  # fmt: skip
-    """Have questions (model, prompt) answered, each once; return how many are new, and how that ended."""
+    """Have questions (model, prompt) answered, each once; return how many are new, and how that ended.
+
+    `again` are keys of questions that are put once more. Questions that are open and put no more are withdrawn.
+    """
     rows = {question_key(model, prompt): (model, prompt) for model, prompt in questions}
     if not rows:
         return 0, None
     listed = [{"custom_id": key, "model": model, "prompt": prompt} for key, (model, prompt) in rows.items()]
     limits, spent = _limits_left(group)
     job, new = grown(JUDGE_JOB.format(group.name), lambda: listed, **limits)
-    update_row(ComparisonGroup, group.id, judge_job_id=job.id)
+    with database.atomic():
+        update_row(ComparisonGroup, group.id, judge_job_id=job.id)
+        database.execute_sql(_AGAIN, (job.id, dump_json(list(again))))
+        for statement in (_WITHDRAW, _WANT_AGAIN):
+            database.execute_sql(statement, (job.id, dump_json(list(rows))))
+    job = batches.get(job.uuid)
     if spent:
         state = batches.status_of(job)
         return new, batches.RunReport("paused", state, 0, "the budget has nothing left for judges")
     open_ = job.total_items - sum(getattr(job, state) for state in ("done", "failed", "cancelled", "skipped"))
     return new, batches.run(job, on_item, **callbacks) if open_ else None
+
+
+_AGAIN = """
+    UPDATE batch_items SET status = 'todo' WHERE job_id = ? AND status IN ('done', 'failed')
+    AND item_key IN (SELECT value FROM json_each(?))
+"""
+_WITHDRAW = """
+    UPDATE batch_items SET status = 'cancelled', error_kind = 'withdrawn' WHERE job_id = ? AND status = 'todo'
+    AND item_key NOT IN (SELECT value FROM json_each(?))
+"""  # what an earlier rubric asked
+_WANT_AGAIN = """
+    UPDATE batch_items SET status = 'todo', error_kind = NULL WHERE job_id = ? AND status = 'cancelled'
+    AND error_kind = 'withdrawn' AND item_key IN (SELECT value FROM json_each(?))
+"""
 
 
 def _limits_left(group: ComparisonGroup) -> tuple[dict[str, Any], bool]:

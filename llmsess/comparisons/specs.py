@@ -99,7 +99,8 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any], **changed: Any) -> 
 
         spec = promptfoo.read(value, base, text, given)
     else:
-        spec = _own(value | given, base, text)
+        trusted = isinstance(source, Mapping) or "cases" in given  # named by the caller, not by a file
+        spec = _own(value | given, base, text, trusted=trusted)
     return _checked(spec)
 
 
@@ -118,13 +119,15 @@ def _source(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dict[st
 # Our own form
 
 
-def _own(value: dict[str, Any], base: Path, text: str) -> Spec:
+def _own(value: dict[str, Any], base: Path, text: str, *, trusted: bool) -> Spec:
     for key in value:
         if key not in KEYS:
             guess = did_you_mean(key, KEYS)
             raise InvalidInput(f'a comparison has no "{one_line(key, 40)}"{guess}', hint=f"it has {', '.join(KEYS)}")
     threshold = assertions.number(value.get("threshold"), "threshold")
     default_cases = [{}] if value.get("cases") is None else value["cases"]
+    if isinstance(default_cases, str) and not trusted and default_cases != "-":
+        default_cases = str(inside(default_cases, base).absolute())
     found = tuple(cases.read(default_cases, base, threshold=threshold))
     scorers = value.get("scorers") or []
     return Spec(
@@ -146,14 +149,14 @@ def _own(value: dict[str, Any], base: Path, text: str) -> Spec:
     )
 
 
-def name_of(value: Any) -> str:
+def name_of(value: Any, thing: str = "comparison") -> str:
     """Return a name for a comparison, or a variant; raises InvalidInput."""
     if value is None:
-        raise InvalidInput("a comparison needs a name", hint="name: ..., or --name")
+        raise InvalidInput(f"a {thing} needs a name", hint="name: ..., or --name")
     plain = door.text(value, "a name").strip()
     odd = plain.startswith("@") or len(plain) > NAME_CHARACTERS or plain != one_line(plain, 999)
     if not plain or odd:
-        raise InvalidInput(f'"{one_line(plain, 40)}" is no name for a comparison', hint="one short line")
+        raise InvalidInput(f'"{one_line(plain, 40)}" is no name for a {thing}', hint="one short line")
     return plain
 
 
@@ -233,7 +236,7 @@ def _variant(one: Any, common: Mapping[str, Any], parameters: Mapping[str, Any] 
     own = {name: one[name] for name in ("temperature", "max_tokens") if one.get(name) is not None}
     given = dict(parameters or {}) | dict(one.get("parameters") or {}) | own
     return Variant(
-        name=name_of(one.get("name", model)),
+        name=name_of(one.get("name", model), "variant"),
         model=model,
         prompt=prompt_of(one.get("prompt") or common["prompt"], base),
         system=_text(one.get("system") or common["system"], "system"),

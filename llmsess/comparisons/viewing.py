@@ -125,7 +125,7 @@ def title_of(case: Case) -> str:
     if isinstance(asked, list):
         return one_line(str(asked[-1].get("content", "")), 1000)
     shown = [f"{value}" for name, value in case.variables.items() if not name.startswith("_") and name not in EXPECTED]
-    return one_line(" · ".join(shown), 1000)
+    return one_line(" · ".join(shown), 1000) or "(the prompt alone)"
 
 
 # Cells

@@ -17,7 +17,10 @@ _STEPS = 100_000
 
 @dataclass(frozen=True)
 class Ratings:
-    """Ratings of players in the order given; none, and not `connected`, where wins do not bound them."""
+    """Ratings of players in the order given; none, and not `connected`, where wins do not bound them.
+
+    An interval is None where all games were ties.
+    """
 
     strengths: list[float]
     ratings: list[float]
@@ -81,8 +84,11 @@ def bradley_terry(wins: Sequence[Sequence[float]], games: Sequence[Sequence[Game
     errors = _errors(wins, strengths, games if games is not None else list(_alone(wins)))
     ratings = [MIDDLE + SCALE * math.log(one) for one in strengths]
     z = normal_quantile((1 + CONFIDENCE) / 2) * SCALE
-    bounds = [Interval(at - z * error, at + z * error) for at, error in zip(ratings, errors, strict=True)]
-    return Ratings(strengths, ratings, list(bounds), connected=True)
+    bounds = [
+        Interval(at - z * error, at + z * error) if error > 1e-9 else None  # ties alone bound nothing
+        for at, error in zip(ratings, errors, strict=True)
+    ]
+    return Ratings(strengths, ratings, bounds, connected=True)
 
 
 def _alone(wins: Sequence[Sequence[float]]) -> Iterable[Sequence[Game]]:
