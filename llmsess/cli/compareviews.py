@@ -304,7 +304,7 @@ def run(source: Any, changed: dict[str, Any], format: str | None, *, gates: Sequ
     try:
         if job is not None and job.todo:
             progress.start(job)
-        report = comparisons.run(group, progress.tell, callbacks=callbacks, **how)
+        report = comparisons.ask(group, progress.tell, callbacks=callbacks, **how)
     finally:
         progress.clear()
     summary = comparisons.summary(report.group)

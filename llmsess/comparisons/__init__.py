@@ -21,7 +21,7 @@ from llmsess.comparisons.gates import Gate, check
 from llmsess.comparisons.judging import Judged, Pair, cast, judge, pairs, to_vote, undo, votes
 from llmsess.comparisons.linking import Linked, add
 from llmsess.comparisons.reports import FORMATS, export
-from llmsess.comparisons.running import RunReport, job_of, plan, put_back, run, settle
+from llmsess.comparisons.running import RunReport, ask, job_of, plan, put_back, run, settle
 from llmsess.comparisons.scoring import Scored, score
 from llmsess.comparisons.verdicts import Verdict
 from llmsess.comparisons.viewing import Cell, case_of, cases_of, count, find, get, stream_cells, title_of, variants_of
@@ -32,7 +32,7 @@ from llmsess.models import ComparisonGroup
 from llmsess.scorers import Judge, Scorer
 
 __all__ = [
-    "FORMATS", "Cell", "Gate", "Judged", "Linked", "Pair", "RunReport", "Scored", "Summary", "Verdict", "add",
+    "FORMATS", "Cell", "Gate", "Judged", "Linked", "Pair", "RunReport", "Scored", "Summary", "Verdict", "add", "ask",
     "case_of", "cases_of", "cast", "check", "count", "delete", "export", "find", "get", "job_of", "judge", "of_filter",
     "pairs", "plan", "put_back", "run", "score", "scorers", "settle", "stream_cells", "summary", "title_of", "to_vote",
     "undo", "variants_of", "votes",

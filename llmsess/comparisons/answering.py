@@ -6,9 +6,10 @@ a variant's the mean over cases. What failed, could not be scored or could not b
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from llmsess import sandbox, statistics
@@ -124,7 +125,7 @@ def summary(reference: str | ComparisonGroup) -> Summary:
     ballots = tuple(balloting.ballots(votes, names))
     clusters = clusters_of(group, known)
     ours = {name: [cell for cell in cells if cell.variant == name] for name in names}
-    found = [_side(group, variant, ours[variant.name], metrics, clusters) for variant in sides]
+    found = [_side(group, variant, ours[variant.name], tables, clusters) for variant in sides]
     judged = [
         one for metric in metrics for one in _verdicts(metric, base, names, tables[metric], cells, clusters)
     ] + balloting.verdicts_of(votes, base, names)  # fmt: skip
@@ -174,11 +175,16 @@ def score_of(cell: Cell, metric: str) -> float | None:
 
 def table(cells: Iterable[Cell], metric: str) -> Scores:
     """Return the scores on a metric by variant and case."""
+    return _by_variant_and_case(cells, lambda cell: score_of(cell, metric))
+
+
+def _by_variant_and_case(cells: Iterable[Cell], value_of: Callable[[Cell], float | None]) -> Scores:
+    """Return what is known of answers by variant and case, a value for each repeat."""
     found: Scores = defaultdict(lambda: defaultdict(list))
     for cell in cells:
-        score = score_of(cell, metric) if cell.status == ANSWERED else None
-        if score is not None:
-            found[cell.variant][cell.case].append(score)
+        value = value_of(cell) if cell.status == ANSWERED else None
+        if value is not None:
+            found[cell.variant][cell.case].append(value)
     return found
 
 
@@ -186,20 +192,14 @@ def _means(scores: Mapping[str, list[float]]) -> dict[str, float]:
     return {case: statistics.mean(values) for case, values in scores.items()}
 
 
-def _metric(metric: str, cells: list[Cell], clusters: Clusters | None) -> Metric:
-    by_case = _means(next(iter(table(cells, metric).values()), {}))
+def _metric(metric: str, cells: list[Cell], scores: Mapping[str, list[float]], clusters: Clusters | None) -> Metric:
+    by_case = _means(scores)
     means, groups = list(by_case.values()), None if clusters is None else [clusters[case] for case in by_case]
-    found = Metric(metric, len(means))
-    for cell in cells:
-        outcome = outcome_of(cell, metric)
-        if outcome == "passed":
-            found.passed += 1
-        elif outcome == "failed":
-            found.failed += 1
-        elif outcome == "error":
-            found.errors += 1
-        elif outcome == "not_run":
-            found.not_run += 1
+    fared = Counter(outcome_of(cell, metric) for cell in cells)
+    found = Metric(
+        metric, len(means), passed=fared["passed"], failed=fared["failed"], errors=fared["error"],
+        not_run=fared["not_run"],
+    )  # fmt: skip
     if means:
         found.mean = statistics.mean(means)
         interval = statistics.score_interval(means, groups)
@@ -245,15 +245,15 @@ def _add_repeats(found: Metric, cells: list[Cell]) -> None:
 
 
 def _side(
-    group: ComparisonGroup, variant: Variant, cells: list[Cell], metrics: list[str], clusters: Clusters | None
+    group: ComparisonGroup, variant: Variant, cells: list[Cell], tables: Mapping[str, Scores], clusters: Clusters | None
 ) -> Side:  # fmt: skip
     answered = [cell for cell in cells if cell.status == ANSWERED]
     failed = sum(cell.status == FAILED for cell in cells)
     figures = {name: _figure([figure_of(cell, name) for cell in answered]) for name in FIGURES}
-    return Side(
-        variant, len(cells), len(answered), failed, [_metric(metric, cells, clusters) for metric in metrics], figures,
-        _derived(group, answered, metrics),
-    )  # fmt: skip
+    metrics = [
+        _metric(metric, cells, scores.get(variant.name, {}), clusters) for metric, scores in tables.items()
+    ]  # fmt: skip
+    return Side(variant, len(cells), len(answered), failed, metrics, figures, _derived(group, answered, list(tables)))
 
 
 def figure_of(cell: Cell, name: str) -> float | None:
@@ -330,15 +330,15 @@ def _with_missing(
 ) -> Verdict:  # fmt: skip
     """Return a verdict with the cases that it leaves out, and why."""
     why: dict[str, set[str | None]] = defaultdict(set)
-    partial = set()
+    some = set()
     for cell in cells:
         if cell.variant in names and cell.case not in both:
             why[cell.case].add(outcome_of(cell, metric))
         elif cell.variant in names and (cell.status != ANSWERED or score_of(cell, metric) is None):
-            partial.add(cell.case)
+            some.add(cell.case)
     errors = sum("error" in reasons for reasons in why.values())
     not_run = sum("not_run" in reasons and "error" not in reasons for reasons in why.values())
-    return replace(one, missing=len(why), errors=errors, not_run=not_run, partial=len(partial))
+    return replace(one, missing=len(why), errors=errors, not_run=not_run, partial=len(some))
 
 
 def _differences(
@@ -348,11 +348,7 @@ def _differences(
     if base is None:
         return
     for figure in FIGURES:
-        values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for cell in cells:
-            one = figure_of(cell, figure) if cell.status == ANSWERED else None
-            if one is not None:
-                values[cell.variant][cell.case].append(one)
+        values = _by_variant_and_case(cells, partial(figure_of, name=figure))
         for name in names:
             if name == base:
                 continue

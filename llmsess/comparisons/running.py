@@ -91,6 +91,14 @@ def run(
     (on_interrupt, on_wait) are those of `batches.run()`. Raises as `plan()` and `batches.run()` do.
     """
     group = plan(source, project=project, limits=limits, **changed)
+    return ask(group, on_item, python=python, retry=retry, callbacks=callbacks)
+
+
+def ask(
+    group: ComparisonGroup, on_item: OnItem | None = None, *, python: bool = False, retry: bool = False,
+    callbacks: Mapping[str, Any] | None = None,
+) -> RunReport:  # fmt: skip
+    """Do what `run()` does for a comparison just planned; raises as `batches.run()` does."""
     job = job_of(group)
     if job is None:
         scored = scoring.score(group, python=python, retry=retry, on_item=on_item, **(callbacks or {}))

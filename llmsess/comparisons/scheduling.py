@@ -18,8 +18,6 @@ from llmsess.texts import one_line
 
 JOB = "compare/{}"  # the name of the batch of a comparison
 DEFAULTS = {"on_unknown": "resend"}
-
-
 LINKED_AT_ONCE = 5_000
 _OTHERS = """
     SELECT s.id, i.id FROM json_each(:keys) j CROSS JOIN comparison_sessions s CROSS JOIN batch_items i
@@ -32,20 +30,16 @@ _LINK = """
 """
 _UNSCORE = "DELETE FROM comparison_results WHERE comparison_session_id IN (SELECT value ->> 0 FROM json_each(?))"
 Keys = list[tuple[str, int, str, str]]  # of each cell: case, repeat, variant, and the key of its item
-
-
 _WITHDRAW = """
     UPDATE batch_items SET status = 'cancelled', error_kind = 'withdrawn'
-    WHERE job_id = ? AND status = 'todo' AND NOT EXISTS (
-        SELECT 1 FROM comparison_sessions s WHERE s.group_id = ? AND s.item_id = batch_items.id
-    )
-"""  # what the definition asks no more
+    WHERE job_id = ? AND status = 'todo' AND NOT {}
+"""
 _WANT_AGAIN = """
     UPDATE batch_items SET status = 'todo', error_kind = NULL
-    WHERE job_id = ? AND status = 'cancelled' AND error_kind = 'withdrawn' AND EXISTS (
-        SELECT 1 FROM comparison_sessions s WHERE s.group_id = ? AND s.item_id = batch_items.id
-    )
+    WHERE job_id = ? AND status = 'cancelled' AND error_kind = 'withdrawn' AND {}
 """
+_OF_A_CELL = "EXISTS (SELECT 1 FROM comparison_sessions s WHERE s.group_id = ? AND s.item_id = batch_items.id)"
+_OF_THESE_KEYS = "item_key IN (SELECT value FROM json_each(?))"
 
 
 def schedule(
@@ -70,8 +64,17 @@ def schedule(
 
 def withdraw(group: ComparisonGroup, job: BatchJob) -> None:
     """Take back what is still to be asked and the definition asks no more, and want again what it does."""
+    _keep(job, _OF_A_CELL, group.id)
+
+
+def withdraw_others(job: BatchJob, keys: list[str]) -> None:
+    """Take back what is still to be asked beside the items of these keys, and want these again."""
+    _keep(job, _OF_THESE_KEYS, dump_json(keys))
+
+
+def _keep(job: BatchJob, wanted: str, value: Any) -> None:
     for statement in (_WITHDRAW, _WANT_AGAIN):
-        database.execute_sql(statement, (job.id, group.id))
+        database.execute_sql(statement.format(wanted), (job.id, value))
 
 
 def _link(group: ComparisonGroup, job: BatchJob, keys: Keys) -> None:

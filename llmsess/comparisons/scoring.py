@@ -13,17 +13,17 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any, NamedTuple
 
-from llmsess import batches, crashpoints, routing, scorers
+from llmsess import batches, crashpoints, routing
 from llmsess.comparisons import prompting, viewing
 from llmsess.comparisons.cases import Case
 from llmsess.comparisons.promptfoo_variants import model_of
-from llmsess.comparisons.scheduling import JOB, grown, job_named
+from llmsess.comparisons.scheduling import JOB, grown, job_named, withdraw_others
 from llmsess.comparisons.viewing import ANSWERED, Cell
 from llmsess.db import database
 from llmsess.models import NANO, ComparisonGroup, dump_json, now, time_text
 from llmsess.routing import Options
 from llmsess.rows import update_row
-from llmsess.scorers import Answer, Judge, NotRun, Unscored
+from llmsess.scorers import Answer, NotRun, Unscored
 from llmsess.scorers import assertions as asserting
 from llmsess.scorers.assertions import Assertion, Outcome
 from llmsess.texts import clean, one_line, whole
@@ -176,7 +176,7 @@ def _ask(
     group: ComparisonGroup, retry: bool, on_item: OnItem | None, callbacks: Mapping[str, Any]
 ) -> tuple[int, batches.RunReport | None]:  # fmt: skip
     """Put the questions to judges that were not put before; return how many, and how that ended."""
-    if not any(map(asserting.is_judged, _all(group))):
+    if not any(True for one in _all(group) for _ in asserting.judged(one)):
         return 0, None
     again: list[str] = []
     return put(group, _questions(group, again if retry else None), on_item, callbacks, again)
@@ -201,20 +201,12 @@ def _questions(group: ComparisonGroup, again: list[str] | None) -> Iterator[tupl
 
     for _, _, checks, answer in _answers(group):
         for one in checks:
-            for part in _judged_parts(one):
+            for part in asserting.judged(one):
                 found.clear()
                 outcome = asserting.measure(part, answer, judge=noting)
                 yield from found
                 if again is not None and outcome.status == "error":
                     again += [question_key(*question) for question in found]
-
-
-def _judged_parts(assertion: Assertion) -> Iterator[Assertion]:
-    """Yield an assertion, or those of its parts, that a judge is asked for."""
-    for part in assertion.parts:
-        yield from _judged_parts(part)
-    if not assertion.parts and isinstance(scorers.get(assertion.type), Judge):
-        yield assertion
 
 
 def judge_of(group: ComparisonGroup, assertion: Assertion | None = None) -> str:
@@ -245,8 +237,7 @@ def put(
     with database.atomic():
         update_row(ComparisonGroup, group.id, judge_job_id=job.id)
         database.execute_sql(_AGAIN, (job.id, dump_json(list(again))))
-        for statement in (_WITHDRAW, _WANT_AGAIN):
-            database.execute_sql(statement, (job.id, dump_json(list(rows))))
+        withdraw_others(job, list(rows))  # what an earlier rubric asked
     job = batches.get(job.uuid)
     if spent:
         state = batches.status_of(job)
@@ -258,14 +249,6 @@ def put(
 _AGAIN = """
     UPDATE batch_items SET status = 'todo' WHERE job_id = ? AND status IN ('done', 'failed')
     AND item_key IN (SELECT value FROM json_each(?))
-"""
-_WITHDRAW = """
-    UPDATE batch_items SET status = 'cancelled', error_kind = 'withdrawn' WHERE job_id = ? AND status = 'todo'
-    AND item_key NOT IN (SELECT value FROM json_each(?))
-"""  # what an earlier rubric asked
-_WANT_AGAIN = """
-    UPDATE batch_items SET status = 'todo', error_kind = NULL WHERE job_id = ? AND status = 'cancelled'
-    AND error_kind = 'withdrawn' AND item_key IN (SELECT value FROM json_each(?))
 """
 
 

@@ -94,8 +94,11 @@ def _compared(
     if count < 2:
         return known
     if binary:
-        return _binary(known, contrasts)
-    return _scored(known, differences, [clusters[key] for key in pairs] if clusters is not None else None, contrasts)
+        found = _binary(known, contrasts)
+    else:
+        groups = [clusters[key] for key in pairs] if clusters is not None else None
+        found = _scored(known, differences, groups, contrasts)
+    return adjusted([found])[0]
 
 
 def preferred(
@@ -119,11 +122,9 @@ def _binary(known: Verdict, contrasts: int) -> Verdict:
     deviation = math.sqrt(max(share, 0.0) * count / (count - 1))
     least = max(_detectable(deviation, count, contrasts), known.least / count)
     odds = wins / losses if losses else None
-    return _decided(
-        replace(
-            known, low=low, high=high, p=statistics.mcnemar(wins, losses), test="McNemar exact",
-            effect_name="odds ratio", effect=odds, detectable=min(1.0, least),
-        )
+    return replace(
+        known, low=low, high=high, p=statistics.mcnemar(wins, losses), test="McNemar exact",
+        effect_name="odds ratio", effect=odds, detectable=min(1.0, least),
     )  # fmt: skip
 
 
@@ -147,24 +148,17 @@ def _scored(
     apart = spread if clusters is None else statistics.clustered_error(differences, clusters) * math.sqrt(units)
     assert known.difference is not None
     interval = test.interval or Interval(*_hull(known, differences))
-    return _decided(
-        replace(
-            known, low=interval.low, high=interval.high, p=test.p, test=test.name,
-            seed=SEED if "draws" in test.name else None, effect_name="Cohen's d",
-            effect=known.difference / spread if spread else None,
-            detectable=_detectable(apart, units, contrasts) if apart else None,
-        )
+    return replace(
+        known, low=interval.low, high=interval.high, p=test.p, test=test.name,
+        seed=SEED if "draws" in test.name else None, effect_name="Cohen's d",
+        effect=known.difference / spread if spread else None,
+        detectable=_detectable(apart, units, contrasts) if apart else None,
     )  # fmt: skip
 
 
 def _hull(known: Verdict, differences: list[float]) -> tuple[float, float]:
     """Return the widest interval that scores of 0 to 1 have, or what was seen: too few pairs bound no more."""
     return (-1.0, 1.0) if known.in_points else (min(differences), max(differences))
-
-
-def _decided(known: Verdict) -> Verdict:
-    """Return a verdict by its own p; `adjusted()` looks at several."""
-    return adjusted([known])[0]
 
 
 def adjusted(found: Sequence[Verdict]) -> list[Verdict]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -370,6 +370,9 @@ def weighted(scores: list[tuple[float | None, float]]) -> float | None:
     return math.fsum(score * weight for score, weight in there) / total
 
 
-def is_judged(assertion: Assertion) -> bool:
-    """Return whether a model must be asked."""
-    return any(map(is_judged, assertion.parts)) or isinstance(scorers.get(assertion.type), Judge)
+def judged(assertion: Assertion) -> Iterator[Assertion]:
+    """Yield an assertion, or those of its parts, that a model is asked for."""
+    for part in assertion.parts:
+        yield from judged(part)
+    if not assertion.parts and isinstance(scorers.get(assertion.type), Judge):
+        yield assertion
